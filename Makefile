@@ -1,0 +1,45 @@
+# `make study` and `make test` do everything: both set up the environment .venv first, when it is missing or out of date.
+#
+# CORES=4         cores of a study (default: all)
+# ARGS="..."      more arguments for snakemake (make study) or pytest (make test)
+# PYTHON=...      the Python that makes .venv (3.11 or newer; default: python3)
+# EXTRAS="slurm gpu"  what to install on top; found by itself where sbatch or nvidia-smi is on PATH
+
+PYTHON ?= python3
+CORES ?= all
+ARGS ?=
+EXTRAS ?=
+
+# A Python that was named must be the environment's; the default one need not.
+NAMED = $(if $(filter file,$(origin PYTHON)),,--this-python)
+
+# Jobs find the environment's programs. Not exported to `env`, which must not find its own result as python3.
+IN_ENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
+
+.PHONY: help env study test lint clean
+
+help:  ## this list
+	@echo "Colocate. Results appear in results/, reports in reports/."
+	@awk -F ':.*##' '/^[a-z]+:.*##/ {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@echo "Variables: CORES=4, ARGS=\"...\", PYTHON=python3.12, EXTRAS=\"slurm gpu\" (see the top of the Makefile)"
+	@echo "Everything else: source .venv/bin/activate && snakemake --help"
+
+env:  ## set up .venv, or repair it
+	@command -v "$(PYTHON)" >/dev/null || { echo "Environment: no $(PYTHON) on PATH; Python 3.11 or newer is needed" >&2; exit 1; }
+	@"$(PYTHON)" -B envs/create.py --extras "$(EXTRAS)" $(NAMED)
+
+study: env  ## run the default study to its report, or what is left of it
+	@$(IN_ENV) COLOCATE_COMMAND="make study" .venv/bin/snakemake --cores $(CORES) $(ARGS)
+
+test: env  ## run all tests that this machine can run
+	@$(IN_ENV) .venv/bin/python -m pytest $(ARGS)
+
+lint: env  ## check style of Python and Snakemake code
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/snakefmt --check Snakefile workflow
+	.venv/bin/snakemake --lint
+
+clean:  ## remove the environment and caches; results, reports and downloads stay
+	rm -rf .venv .pytest_cache .ruff_cache build src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,235 @@
+"""LoRA (Hu et al. 2021) and/or GARFA on chosen layers as one PEFT adapter: make it, save it, load it.
+
+LoRA     W x + (alpha / r) B A x on the linear modules `targets` of the LoRA layers; A (r, in), B (out, r), at first B = 0
+GARFA    log alpha (K,) of the child `rope_scale` that colocate.rope gives an attention, by PEFT's `modules_to_save`
+
+All adapter weights are float32, whatever the base model is: in bfloat16 an Adam step of 1e-4 of a weight would vanish.
+The base stays as loaded and is frozen; `with model.disable_adapter()` is the base model, bit for bit.
+
+A saved adapter is a plain PEFT folder (adapter_config.json, adapter_model.safetensors), the same bytes for the same
+weights. Without GARFA, `PeftModel.from_pretrained` loads it. With GARFA that call would drop the alphas without a word,
+since the plain model has no `rope_scale`: use `load`. It also refuses an adapter of another base model, known by the
+metadata of adapter_model.safetensors, where `save` leaves the base's geometry and digests of samples of its weights.
+"""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from colocate.budget import AdapterSpec
+from colocate.errors import InputError
+from colocate.files import read_json, replacing, write_json
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ALPHAS = re.compile(r"\.layers\.(\d+)\.self_attn\.rope_scale\.log_alpha$")
+
+
+def adapt(model, spec: AdapterSpec):
+    """The model (changed in place) as a PeftModel in which nothing but the new adapter can be trained.
+
+    LoRA's A is drawn from torch's global generator: seed it first. InputError, before anything is changed, for a layer
+    that does not exist or has no RoPE, a target that a layer does not have, or a model that has an adapter already.
+    """
+    from peft import get_peft_model
+
+    from colocate.models import decoder_layers
+    from colocate.rope import add_rope_scale
+
+    _refuse_adapted(model)
+    layers = decoder_layers(model)
+    wrong = sorted(layer for layer in {*spec.lora_layers, *spec.garfa_layers} if layer >= len(layers))
+    if wrong:
+        raise InputError(f"adapter: layers {wrong} do not exist: this model has layers 0 to {len(layers) - 1}")
+    place = next(name for name, module in model.named_modules() if module is layers)
+    config = _lora_config(
+        place, {layer: _targets(layers[layer], layer, spec.targets) for layer in spec.lora_layers}, spec
+    )
+    add_rope_scale(model, spec.garfa_layers)
+    return get_peft_model(model, config)
+
+
+def save(model, path: str | Path, base: dict | None = None) -> None:
+    """Write the adapter of a PeftModel to the folder `path`. `base`: the base model's manifest, for its source."""
+    import torch
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
+    broken = sorted(name for name, tensor in tensors.items() if not torch.isfinite(tensor).all())
+    if broken:
+        raise InputError(
+            f"{path}: not saved, since {broken[0]} is not finite ({len(broken)} tensors): training diverged"
+        )
+    config = model.peft_config["default"].to_dict()
+    config |= {"base_model_name_or_path": (base or {}).get("source"), "inference_mode": True}
+    write_json(path / CONFIG, config)
+    with replacing(path / WEIGHTS) as private:
+        # One metadata key: safetensors writes several in random order, and equal adapters must be equal files.
+        metadata = {"base_model": json.dumps(_identity(model.get_base_model()), sort_keys=True)}
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, private, metadata)
+
+
+def load(model, path: str | Path):
+    """The model (changed in place) with the saved adapter, frozen and in eval mode.
+
+    InputError for a missing or damaged file, an adapter of another base model, or one of which a tensor does not fit.
+    """
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    from colocate.rope import add_rope_scale
+
+    path = Path(path)
+    _refuse_adapted(model)
+    _check_config(path / CONFIG)
+    header, metadata = _header(path / WEIGHTS)
+    if "base_model" in metadata:
+        _check_base(json.loads(metadata["base_model"]), _identity(model), path)
+    add_rope_scale(model, sorted(int(match.group(1)) for match in map(ALPHAS.search, header) if match))
+    try:
+        adapted = PeftModel.from_pretrained(model, str(path), torch_device=str(model.device), low_cpu_mem_usage=True)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise InputError(f"{path}: the adapter does not fit this model: {error}") from error
+    found, saved = get_peft_model_state_dict(adapted, save_embedding_layers=False), load_file(path / WEIGHTS)
+    wrong = sorted(found.keys() ^ saved.keys()) or [n for n in found if not found[n].cpu().equal(saved[n])]
+    if wrong:
+        raise InputError(f"{path}: {wrong[0]} is not in both the adapter and the model ({len(wrong)} such tensors)")
+    return adapted
+
+
+def read_alphas(path: str | Path):
+    """The alphas of a saved adapter: DataFrame layer, kv_head, alpha (empty without GARFA). Light: no torch."""
+    import numpy as np
+    import pandas as pd
+    from safetensors import safe_open
+
+    path = Path(path) / WEIGHTS
+    header, _ = _header(path)
+    rows = []
+    with safe_open(path, framework="numpy") as file:
+        for name, match in ((name, ALPHAS.search(name)) for name in header):
+            if match:
+                alphas = np.exp(file.get_tensor(name).astype(np.float64))
+                rows += [(int(match.group(1)), head, alpha) for head, alpha in enumerate(alphas)]
+    table = pd.DataFrame(sorted(rows), columns=["layer", "kv_head", "alpha"])
+    return table.astype({"layer": "int64", "kv_head": "int64", "alpha": "float64"})
+
+
+# --- making -----------------------------------------------------------------------------------------------------------
+
+
+def _lora_config(place: str, targets: dict[int, list[str]], spec: AdapterSpec):
+    """PEFT's config. `place`: name of the list of layers; `targets`: the modules of each LoRA layer, by name in it."""
+    from peft import LoraConfig
+    from peft.utils.constants import DUMMY_TARGET_MODULES
+
+    place = re.escape(place)
+    ranks = {layer: spec.rank_of(layer) for layer in spec.lora_layers}
+    alphas = {layer: spec.alpha_of(layer) for layer in spec.lora_layers}
+    rank, alpha = (max(values.values(), default=1) for values in (ranks, alphas))
+    # A regular expression, not a list: PEFT keeps a list as a set, whose order changes from one saved file to the next.
+    modules = "|".join(re.escape(name) for name in sorted({name for names in targets.values() for name in names}))
+    pattern = rf"{place}\.({'|'.join(map(str, targets))})\.({modules})"
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=rank,
+        lora_alpha=alpha,
+        rank_pattern={rf"{place}\.{layer}\..*": value for layer, value in ranks.items() if value != rank},
+        alpha_pattern={rf"{place}\.{layer}\..*": value for layer, value in alphas.items() if value != alpha},
+        lora_dropout=spec.dropout,
+        target_modules=pattern if targets else DUMMY_TARGET_MODULES,
+        modules_to_save=["rope_scale"] if spec.garfa_layers else None,
+    )
+
+
+def _targets(module, layer: int, targets: tuple[str, ...]) -> list[str]:
+    """Names, within a decoder layer, of the linear modules that the targets mean: exactly one each."""
+    from torch import nn
+
+    linear = [name for name, child in module.named_modules() if isinstance(child, nn.Linear)]
+    found = {target: [name for name in linear if name.split(".")[-1] == target] for target in targets}
+    for target, names in found.items():
+        if len(names) != 1:
+            has = ", ".join(sorted({name.split(".")[-1] for name in linear}))
+            raise InputError(
+                f"adapter: layer {layer} has {len(names)} linear modules {target!r}, expected 1; it has {has}"
+            )
+    return [names[0] for names in found.values()]
+
+
+def _refuse_adapted(model) -> None:
+    if getattr(model, "peft_config", None):
+        raise InputError("the model has an adapter already; start from the base model")
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _check_config(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected an adapter folder with {CONFIG} and {WEIGHTS}")
+    try:
+        kind = read_json(path).get("peft_type")
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{path}: damaged: {error}") from error
+    if kind != "LORA":
+        raise InputError(f"{path}: peft_type: found {kind!r}, allowed: 'LORA'")
+
+
+def _header(path: Path) -> tuple[list[str], dict[str, str]]:
+    """Names of the tensors in a safetensors file, and its metadata."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected an adapter folder with {CONFIG} and {WEIGHTS}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return list(file.keys()), file.metadata() or {}
+    except SafetensorError as error:
+        raise InputError(f"{path}: damaged: {error}") from error
+
+
+# --- which base model -------------------------------------------------------------------------------------------------
+
+
+def _identity(model) -> dict:
+    """What an adapter must find again in its base: geometry, and digests of weights, in bfloat16 whatever they load as.
+
+    `embedding`: some 64 rows of the input embedding, evenly spaced. `layers`: the first row of each weight of the
+    decoder layers; None where 4-bit storage hides them.
+    """
+    import torch
+
+    from colocate.models import decoder_layers
+
+    def digest(rows) -> str:
+        rounded = [row.detach().to(torch.bfloat16).cpu().view(torch.int16).numpy().tobytes() for row in rows]
+        return hashlib.sha256(b"".join(rounded)).hexdigest()[:32]
+
+    config = model.get_decoder().config
+    embedding = model.get_input_embeddings().weight
+    weights = [
+        parameter
+        for name, parameter in decoder_layers(model).named_parameters()
+        if "lora_" not in name and "rope_scale" not in name
+    ]
+    quantised = any(not weight.is_floating_point() for weight in weights)
+    return {
+        "model_type": config.model_type,
+        "n_layers": config.num_hidden_layers,
+        "n_heads": config.num_attention_heads,
+        "n_kv_heads": getattr(config, "num_key_value_heads", None),
+        "hidden": config.hidden_size,
+        "vocab": embedding.shape[0],
+        "embedding": digest(embedding[:: max(1, len(embedding) // 64)]),
+        "layers": None if quantised else digest(weight[0] if weight.dim() > 1 else weight for weight in weights),
+    }
+
+
+def _check_base(expected: dict, found: dict, path: Path) -> None:
+    wrong = [key for key in expected if None not in (expected[key], found[key]) and expected[key] != found[key]]
+    if wrong:
+        each = "; ".join(f"{key}: the adapter's {expected[key]}, this model's {found[key]}" for key in wrong)
+        raise InputError(f"{path}: an adapter of another base model: {each}")

@@ -1,0 +1,272 @@
+"""Read, complete and check a study's configuration, and say what it selects.
+
+A wrong config stops here, before any job, with the key's path, what was found and what is allowed. Only light imports:
+the workflow is parsed on every start.
+"""
+
+import copy
+import difflib
+import itertools
+from pathlib import Path
+
+import yaml
+
+from colocate.errors import InputError
+
+SCHEMA = Path(__file__).resolve().parents[2] / "workflow/schemas/config.schema.yaml"
+SET_RULES = ("top", "bottom", "segments", "depth", "random", "spaced", "window", "layers", "all", "union", "minus")
+
+
+def schema() -> dict:
+    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+
+
+def _where(path) -> str:
+    return ".".join(str(part) for part in path) or "the top level"
+
+
+def _allowed(error) -> str:
+    """Say what one schema violation found and what would be right."""
+    found = "nothing (null)" if error.instance is None else repr(error.instance)
+    kind, rule = error.validator, error.validator_value
+    if kind == "additionalProperties":
+        known = sorted(error.schema.get("properties", {}))
+        unknown = sorted(set(error.instance) - set(known))
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"unknown key {unknown[0]}{hint} Allowed: {', '.join(known)}"
+    if kind == "required":
+        missing = [key for key in rule if key not in error.instance]
+        return f"key {missing[0]} is missing"
+    said = {
+        "type": f"must be of type {rule}",
+        "enum": f"must be one of {', '.join(map(str, rule))}" if kind == "enum" else "",
+        "const": f"must be {rule}",
+        "pattern": f"must match {rule}",
+        "minimum": f"must be at least {rule}",
+        "exclusiveMinimum": f"must be above {rule}",
+        "maximum": f"must be at most {rule}",
+        "exclusiveMaximum": f"must be below {rule}",
+        "minItems": f"must have at least {rule} entries",
+        "maxItems": f"must have at most {rule} entries",
+        "uniqueItems": "must not name anything twice",
+        "minProperties": f"must have at least {rule} entry",
+    }.get(kind, error.message)
+    about = error.schema.get("description", "")
+    return f"found {found}; it {said}" + (f" ({about.rstrip('.')})" if about else "")
+
+
+def _with_defaults(value, part: dict, definitions: dict):
+    """Fill in the defaults that the schema states, all the way down."""
+    if "$ref" in part:
+        part = definitions[part["$ref"].rsplit("/", 1)[1]]
+    if isinstance(value, dict):
+        for key, inner in part.get("properties", {}).items():
+            if key not in value and "default" in inner:
+                value[key] = copy.deepcopy(inner["default"])
+            if key in value:
+                value[key] = _with_defaults(value[key], inner, definitions)
+        extra = part.get("additionalProperties")
+        if isinstance(extra, dict):
+            for key in value:
+                value[key] = _with_defaults(value[key], extra, definitions)
+    return value
+
+
+def complete(config: dict) -> dict:
+    """Check a merged config against the schema and its own cross-references; return it with every default filled in.
+
+    Raises InputError naming the key's path, what was found and what is allowed.
+    """
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    rules = schema()
+    config = copy.deepcopy(dict(config))
+    error = best_match(Draft202012Validator(rules).iter_errors(config))
+    if error is not None:
+        raise InputError(f"config: {_where(error.absolute_path)}: {_allowed(error)}")
+    config = _with_defaults(config, rules, rules["$defs"])
+    _check_references(config)
+    config["select"]["arms"] = [name for arm in config["select"]["arms"] for name in _draw_names(config, arm)]
+    config["arms"] = _expand_draws(config)
+    return config
+
+
+def _need(condition: bool, key: str, found, allowed) -> None:
+    if not condition:
+        choice = ", ".join(map(str, allowed)) if isinstance(allowed, list) else allowed
+        raise InputError(f"config: {key}: found {found!r}; allowed: {choice}")
+
+
+def _check_references(config: dict) -> None:
+    select, sets, arms, profiles = config["select"], config["layer_sets"], config["arms"], config["profiles"]
+    for catalogue in ("models", "profiles", "arms", "benchmarks"):
+        for name in select[catalogue]:
+            _need(name in config[catalogue], f"select.{catalogue}", name, sorted(config[catalogue]))
+    _need(
+        "base" in select["arms"], "select.arms", select["arms"], "a list with base in it: every arm is compared with it"
+    )
+    for name, model in config["models"].items():
+        needed = {"pypi": "sha256", "hf": "revision"}.get(model["source"].split(":")[0])
+        if needed:
+            _need(needed in model, f"models.{name}", "no " + needed, f"{needed}, so that the model is always the same")
+        shape = model["geometry"]
+        _need(
+            shape["n_heads"] % shape["n_kv_heads"] == 0,
+            f"models.{name}.geometry.n_kv_heads",
+            shape["n_kv_heads"],
+            f"a divisor of n_heads = {shape['n_heads']}",
+        )
+    for name, rule in sets.items():
+        kinds = [kind for kind in SET_RULES if kind in rule]
+        _need(len(kinds) == 1, f"layer_sets.{name}", kinds or "no rule", f"exactly one of {', '.join(SET_RULES)}")
+        if kinds[0] in ("top", "bottom"):
+            _need("by" in rule, f"layer_sets.{name}", "no by", "by: a profile, or layer_gain")
+            _need(
+                rule["by"] in [*profiles, "layer_gain"],
+                f"layer_sets.{name}.by",
+                rule["by"],
+                [*sorted(profiles), "layer_gain"],
+            )
+        for other in rule.get("union", []) + rule.get("minus", []):
+            _need(other in sets and other != name, f"layer_sets.{name}.{kinds[0]}", other, sorted(set(sets) - {name}))
+    for name, arm in arms.items():
+        for part in ("lora", "garfa"):
+            if part in arm:
+                _need(arm[part] in sets, f"arms.{name}.{part}", arm[part], sorted(sets))
+        _need(name == "base" or "lora" in arm or "garfa" in arm, f"arms.{name}", arm, "lora and/or garfa: a layer set")
+        _need(name != "base" or not arm, "arms.base", arm, "{}: base is the untrained model")
+        if "budget" in arm:
+            other = arm["budget"].removeprefix("match ")
+            _need(
+                other in arms and other not in (name, "base"),
+                f"arms.{name}.budget",
+                other,
+                sorted(set(arms) - {name, "base"}),
+            )
+            _need("lora" in arm, f"arms.{name}.budget", "no lora", "lora: a budget sets LoRA's ranks")
+            _need(
+                "budget" not in arms[other],
+                f"arms.{name}.budget",
+                arm["budget"],
+                f"an arm without a budget of its own; {other} has one",
+            )
+    chosen = config["statistics"]
+    _need(chosen["reference"] in arms, "statistics.reference", chosen["reference"], sorted(arms))
+    for key, metric in (("primary_sensitivity", "sensitivity"), ("primary_rope", "rope_influence")):
+        allowed = sorted(name for name in select["profiles"] if profiles[name]["metric"] == metric)
+        _need(
+            chosen[key] in allowed,
+            f"statistics.{key}",
+            chosen[key],
+            allowed or f"a selected profile of metric {metric}",
+        )
+    _check_selected_sets(config)
+
+
+def _check_selected_sets(config: dict) -> None:
+    """A selected arm may only use sets whose profile is selected too, and that have layers in each model."""
+    for name in config["select"]["arms"]:
+        for set_name in arm_sets(config, name):
+            by = config["layer_sets"][set_name].get("by")
+            if by == "layer_gain":
+                _need(
+                    config["select"]["layer_gain"],
+                    "select.layer_gain",
+                    False,
+                    f"true: layer set {set_name} is made from it",
+                )
+            elif by is not None:
+                _need(
+                    by in config["select"]["profiles"],
+                    "select.profiles",
+                    config["select"]["profiles"],
+                    f"a list with {by} in it: arm {name} uses layer set {set_name}, which is made from it",
+                )
+
+
+def _draw_names(config: dict, arm: str) -> list[str]:
+    draws = config["arms"][arm].get("draws")
+    return [arm] if draws is None else [f"{arm}-draw{draw}" for draw in range(draws)]
+
+
+def _expand_draws(config: dict) -> dict:
+    """Arms with `draws: N` become N arms ARM-draw0..N-1, each with its own number of the draw."""
+    arms = {}
+    for name, arm in config["arms"].items():
+        if "draws" not in arm:
+            arms[name] = arm
+            continue
+        plain = {key: value for key, value in arm.items() if key != "draws"}
+        arms.update({copy_name: plain | {"draw": draw} for draw, copy_name in enumerate(_draw_names(config, name))})
+    return arms
+
+
+def arm_sets(config: dict, arm: str) -> list[str]:
+    """Layer sets that an arm needs, those of the arm whose budget it matches and the parts of unions included."""
+    entry = config["arms"][arm]
+    names = [entry[part] for part in ("lora", "garfa") if part in entry]
+    if "budget" in entry:
+        names += arm_sets(config, entry["budget"].removeprefix("match "))
+    for name in list(names):
+        rule = config["layer_sets"][name]
+        names += rule.get("union", []) + rule.get("minus", [])
+    return sorted(set(names))
+
+
+def expanded_arm(config: dict, arm: str) -> dict:
+    """An arm's entry with the names of layer sets replaced by their rules, and the arm of its budget by its entry."""
+    sets = config["layer_sets"]
+
+    def rule(name: str) -> dict:
+        entry = sets[name]
+        parts = {kind: [rule(part) for part in entry[kind]] for kind in ("union", "minus") if kind in entry}
+        # A random set is drawn under its name: two names are two draws.
+        return entry | parts | ({"name": name} if "random" in entry else {})
+
+    entry = dict(config["arms"][arm])
+    for part in ("lora", "garfa"):
+        if part in entry:
+            entry[part] = rule(entry[part])
+    if "budget" in entry:
+        entry["budget"] = expanded_arm(config, entry["budget"].removeprefix("match "))
+    return entry
+
+
+def same_arms(config: dict) -> dict[str, str]:
+    """Each selected arm and the first selected arm that is the same once set names are replaced by their rules."""
+    first = {}
+    for arm in config["select"]["arms"]:
+        entry = expanded_arm(config, arm)
+        first[arm] = next(
+            (other for other in first if first[other] == other and expanded_arm(config, other) == entry), arm
+        )
+    return first
+
+
+def reference_table(rules: dict | None = None) -> str:
+    """The Markdown tables of config/README.md: every key with type, default and description, out of the schema."""
+    rules = rules or schema()
+    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
+
+    def describe(part: dict) -> str:
+        if "enum" in part:
+            return " \\| ".join(map(str, part["enum"]))
+        return part.get("type", str(part.get("const", ""))).replace("const", "")
+
+    def walk(prefix: str, part: dict) -> None:
+        if "$ref" in part:
+            part = {**rules["$defs"][part["$ref"].rsplit("/", 1)[1]], **{k: v for k, v in part.items() if k != "$ref"}}
+        default = part.get("default", "")
+        shown = "" if default in ("", {}) else f"`{default}`"
+        if prefix:
+            lines.append(f"| `{prefix}` | {describe(part)} | {shown} | {part.get('description', '')} |")
+        children = itertools.chain(part.get("properties", {}).items())
+        for key, inner in children:
+            walk(f"{prefix}.{key}" if prefix else key, inner)
+        if isinstance(part.get("additionalProperties"), dict):
+            walk(f"{prefix}.NAME", part["additionalProperties"])
+
+    walk("", rules)
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,84 @@
+"""Devices of a job: one lock per GPU outside SLURM, energy counters, peak memory.
+
+Snakemake counts GPUs but does not say which one a local job gets, so concurrent jobs would all take card 0. Here a job
+takes the first card whose lock file is free and waits while none is; the lock ends with the process, however it ends.
+Inside SLURM the scheduler has already set CUDA_VISIBLE_DEVICES.
+"""
+
+import fcntl
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+RAPL = Path("/sys/class/powercap")
+_held = []  # open lock files: closing one would free its card
+
+
+def list_gpus() -> list[str]:
+    """Indices of the NVIDIA cards this process may use, from CUDA_VISIBLE_DEVICES or nvidia-smi; [] if none."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [index for index in visible.split(",") if index not in ("", "-1")]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=60)
+    return answer.stdout.split() if answer.returncode == 0 else []
+
+
+def take_gpu(folder: Path | None = None, poll_seconds: float = 2.0) -> str | None:
+    """Reserve one card for this process and name it in CUDA_VISIBLE_DEVICES; None where there is none or in SLURM.
+
+    Must run before torch starts CUDA. Blocks while every card is taken.
+    """
+    if "SLURM_JOB_ID" in os.environ:
+        return None
+    cards = list_gpus()
+    if not cards:
+        return None
+    folder = folder or Path(tempfile.gettempdir()) / f"colocate-gpus-{os.getuid()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        for card in cards:
+            lock = (folder / f"{card}.lock").open("a")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+                continue
+            _held.append(lock)
+            os.environ["CUDA_VISIBLE_DEVICES"] = card
+            return card
+        time.sleep(poll_seconds)
+
+
+def peak_memory_mib() -> dict[str, float | None]:
+    """Largest resident memory of this process so far and, if CUDA was used, largest allocation on the card, in MiB."""
+    torch = sys.modules.get("torch")
+    cuda = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
+    return {
+        "cpu": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "gpu": round(torch.cuda.max_memory_allocated() / 2**20, 1) if cuda else None,
+    }
+
+
+def joules() -> float | None:
+    """Energy counter of what can be read: the card in use (NVML, through torch) or the CPU packages (RAPL); else None.
+
+    Take it at the start and the end. It counts the whole card or package, other jobs on it included.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        query = ["nvidia-smi", "--query-gpu=total_energy_consumption", "--format=csv,noheader,nounits"]
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=60)
+        values = answer.stdout.split()
+        return float(values[0]) / 1000 if answer.returncode == 0 and values and values[0].isdigit() else None
+    try:
+        return sum(int(path.read_text()) for path in RAPL.glob("intel-rapl:?/energy_uj")) / 1e6 or None
+    except OSError:
+        return None

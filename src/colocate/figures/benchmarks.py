@@ -1,0 +1,46 @@
+"""Accuracy of every arm on every benchmark, one panel a benchmark: mean and single seeds, Wilson's interval, the base
+model's line.
+"""
+
+import numpy as np
+
+from colocate.figures.style import BLUE, INK, MUTED, PAPER, RED, label, message, panels
+from colocate.results import accuracies
+
+
+def draw(inputs: dict):
+    table = accuracies(inputs["evaluations"])
+    if table.empty:
+        return message("No arm has been evaluated.")
+    benchmarks, arms = list(dict.fromkeys(table["benchmark"])), list(dict.fromkeys(table["arm"]))
+    figure, axes = panels(len(benchmarks), 0.55 + 0.23 * len(arms), 3, sharey=True)
+    for axis, benchmark in zip(axes, benchmarks, strict=True):
+        rows = table[table["benchmark"] == benchmark]
+        for row in rows.to_dict("records"):
+            one_arm(axis, arms.index(row["arm"]), row)
+        n = rows["n"].max()
+        axis.set_title(f"{label(benchmark)}, n = {n:.0f}" if np.isfinite(n) else label(benchmark))
+        axis.grid(visible=False, axis="y")
+        axis.set_xlim(left=0)
+        axis.tick_params(axis="y", length=0)
+    figure.supxlabel("accuracy (%)", fontsize=9)
+    axes[0].set_yticks(range(len(arms)), [label(arm) for arm in arms])
+    axes[0].set_ylim(len(arms) - 0.4, -0.6)
+    return figure
+
+
+def one_arm(axis, y: int, row: dict) -> None:
+    if not np.isfinite(row["accuracy"]):
+        box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}
+        place = {"va": "center", "transform": axis.get_yaxis_transform(), "zorder": 5}
+        axis.text(0.02, y, row["status"], fontsize=7.5, color=MUTED, bbox=box, **place)
+        return
+    is_base = row["arm"] == "base"
+    colour = INK if is_base else BLUE
+    if is_base:
+        axis.axvline(100 * row["accuracy"], color=INK, linewidth=1, linestyle="--")
+    axis.plot([100 * row["ci_low"], 100 * row["ci_high"]], [y, y], color=colour, linewidth=1.2)
+    axis.plot(100 * row["accuracy"], y, "o", color=colour, markersize=5, clip_on=False, zorder=4)
+    if len(row["by_seed"]) > 1:
+        seeds = [100 * value for value in row["by_seed"]]
+        axis.plot(seeds, [y] * len(seeds), "|", color=RED, markersize=8, clip_on=False, zorder=4)

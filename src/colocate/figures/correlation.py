@@ -1,0 +1,47 @@
+"""The primary pair of profiles, one numbered dot a layer: as ranks, and as ranks less their line in depth.
+
+The right panel shows why r_s alone says little: two quantities that both drift with depth correlate whatever else
+they do.
+"""
+
+import numpy as np
+
+from colocate.figures.style import ON_DARK, ON_LIGHT, canvas, label, message, signed
+from colocate.results import primary_pair
+
+
+def draw(inputs: dict):
+    from scipy.stats import rankdata
+
+    names = primary_pair(inputs["correlations"])
+    if any(name not in inputs["profiles"] for name in names):
+        return message("The primary pair of profiles has not been correlated.")
+    first, second = (inputs["profiles"][name].set_index("layer")["value"].dropna() for name in names)
+    layers = first.index.intersection(second.index).to_numpy()
+    ranks = [rankdata(profile.loc[layers]) for profile in (first, second)]
+    residuals = [rank - np.polyval(np.polyfit(layers, rank, 1), layers) for rank in ranks]
+    row = inputs["correlations"].query("sensitivity == @names[0] and rope == @names[1]").iloc[0]
+
+    figure, axes = canvas(4.3, 1, 2)
+    titles = (
+        f"as ranks: $r_s$ = {signed(row['r_s'])}",
+        f"given depth: partial $r_s$ = {signed(row['partial_r_s'])}, p = {row['p_depth']:.2g}",
+    )
+    units = ("rank", "rank less its line in depth")
+    for axis, points, title, unit in zip(axes[0], (ranks, residuals), titles, units, strict=True):
+        dots = numbered(axis, *points, layers)
+        axis.set_title(title)
+        axis.set_xlabel(f"{label(names[0])} ({unit})")
+        axis.set_ylabel(f"{label(names[1])} ({unit})")
+        axis.margins(0.07)
+    figure.colorbar(dots, ax=axes[0], label="layer", shrink=0.7, aspect=30)
+    return figure
+
+
+def numbered(axis, x, y, layers):
+    """Dots with the layer's number inside, coloured by depth."""
+    dots = axis.scatter(x, y, c=layers, cmap="cividis", s=140, linewidth=0)
+    for layer, left, up in zip(layers, x, y, strict=True):
+        colour = ON_LIGHT if dots.norm(layer) > 0.5 else ON_DARK
+        axis.text(left, up, str(layer), ha="center", va="center", fontsize=7, color=colour)
+    return dots

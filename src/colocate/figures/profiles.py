@@ -1,0 +1,54 @@
+"""Every layer profile over depth, one panel each, with its interval; the layers that S and R choose are shaded in all
+panels.
+
+S: the layers that a `top` rule takes from the primary sensitivity profile; R: the same for the primary RoPE influence.
+"""
+
+import numpy as np
+
+from colocate.figures.style import INK, MUTED, SETS, label, layer_axis, legend, message, panels
+from colocate.results import chosen_sets, primary_pair
+
+
+def draw(inputs: dict):
+    from matplotlib.patches import Patch
+
+    profiles = inputs["profiles"]
+    if not profiles:
+        return message("No layer profile has been computed.")
+    primary = primary_pair(inputs["correlations"])
+    sets = chosen_sets(inputs["layer_sets"], inputs["correlations"])
+    figure, axes = panels(len(profiles), 1.95, 3 if len(profiles) > 4 else 2, sharex=True)
+    for axis, (name, table) in zip(axes, profiles.items(), strict=True):
+        shade(axis, sets)
+        line_with_band(axis, table)
+        axis.set_title(label(name) + (" (primary)" if name in primary else ""))
+    figure.supxlabel("layer", fontsize=9)
+    words = {letter: f"{letter}: chosen by {label(str(name))}" for letter, name in zip("SR", primary, strict=True)}
+    if sets:
+        legend(figure, [Patch(color=SETS[letter], alpha=0.3, label=words[letter]) for letter in sets])
+    return figure
+
+
+def shade(axis, sets: dict[str, list[int]]) -> None:
+    """Shade the layers of S and R; a layer in both is split, S above and R below."""
+    both = set.intersection(*map(set, sets.values())) if len(sets) == 2 else set()
+    for letter, layers in sets.items():
+        for layer in layers:
+            bottom, top = {"S": (0.5, 1), "R": (0, 0.5)}[letter] if layer in both else (0, 1)
+            axis.axvspan(layer - 0.5, layer + 0.5, bottom, top, color=SETS[letter], alpha=0.18, linewidth=0)
+
+
+def line_with_band(axis, table) -> None:
+    """Value and 95 % interval over layers; a log scale where the values span more than a factor of 30."""
+    layer = table["layer"].to_numpy()
+    value, low, high = (table[name].to_numpy(float) for name in ("value", "ci_low", "ci_high"))
+    finite = value[np.isfinite(value)]
+    if finite.size and finite.min() > 0 and finite.max() > 30 * finite.min():
+        axis.set_yscale("log")
+        low = np.where(low > 0, low, finite.min())  # a bound at or below zero has no place on a log scale
+    axis.fill_between(layer, low, high, color=INK, alpha=0.16, linewidth=0)
+    axis.plot(layer, value, color=INK, marker="o", markersize=2.6)
+    for missing in layer[~np.isfinite(value)]:
+        axis.axvline(missing, color=MUTED, linestyle=":", linewidth=0.8)
+    layer_axis(axis, int(layer.max()) + 1)

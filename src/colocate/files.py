@@ -1,0 +1,66 @@
+"""Write files whole or not at all: a writer fills a private name in the same folder, flushes it, then renames it."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+Progress = Callable[[float, str], None]
+
+
+def silent(fraction: float, note: str = "") -> None:
+    """A progress callback that shows nothing. `fraction` is the share done, 0 to 1."""
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield a private path beside `path`; on success it is moved into place, on an error it is removed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    private = Path(name)
+    try:
+        yield private
+        with private.open("rb") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        private.chmod(0o666 & ~umask)  # mkstemp makes 0600, which a shared cluster folder could not read
+        private.replace(path)
+    finally:
+        private.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    with replacing(path) as private:
+        private.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value) -> None:
+    """Canonical JSON: sorted keys, one-space indent, a final newline; NaN is an error."""
+    write_text(path, json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path):
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_csv(path: str | Path, table) -> None:
+    """A pandas table with a header and full precision (repr of each float), no index."""
+    with replacing(path) as private:
+        table.to_csv(private, index=False, lineterminator="\n")
+
+
+def write_parquet(path: str | Path, table) -> None:
+    with replacing(path) as private:
+        table.to_parquet(private, index=False)
+
+
+def sha256(path: str | Path) -> str:
+    """Hex digest of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,168 @@
+"""Rules that turn layer profiles into sets of layers, and arms into the one description that training reads.
+
+Layers count from 0; L is the number of decoder layers. A count is absolute from 1 up, or a fraction of L below 1
+(0.28 = 9 of 32). Mid-Block's segments are those of Zhao et al. 2026 (arXiv 2604.11838): segment i of five holds layers
+int(i L / 5) to int((i + 1) L / 5) - 1.
+"""
+
+import math
+from zlib import crc32
+
+from colocate.errors import InputError
+
+
+def count(value: float, n_layers: int, where: str = "count") -> int:
+    """Number of layers meant by `value`: itself, or a fraction of the depth, rounded, at least 1."""
+    number = max(1, round(value * n_layers)) if value < 1 else value
+    if number != int(number) or number > n_layers:
+        raise InputError(
+            f"{where}: found {value}; allowed: a fraction below 1, or a whole number up to {n_layers} layers"
+        )
+    return int(number)
+
+
+def segments(mask: str, n_layers: int) -> list[int]:
+    """Layers of the depth segments whose bit is 1, of len(mask) equal segments."""
+    parts = len(mask)
+    return [
+        layer
+        for i, bit in enumerate(mask)
+        if bit == "1"
+        for layer in range(i * n_layers // parts, (i + 1) * n_layers // parts)
+    ]
+
+
+def ranked(profile: dict[int, float], n: int, highest: bool, where: str) -> list[int]:
+    """The n layers with the highest (or lowest) values.
+
+    Raises InputError on NaN among the values and on a tie across the edge of the set: either would make the set an
+    accident of sorting.
+    """
+    missing = [layer for layer, value in profile.items() if not math.isfinite(value)]
+    if missing:
+        raise InputError(
+            f"{where}: layers {missing} have no finite value; choose another profile, or list layers yourself"
+        )
+    order = sorted(profile, key=lambda layer: (-profile[layer] if highest else profile[layer], layer))
+    if n < len(order) and profile[order[n - 1]] == profile[order[n]]:
+        tied = sorted(layer for layer in order if profile[layer] == profile[order[n]])
+        raise InputError(
+            f"{where}: layers {tied} are tied at the edge of the {n} chosen; choose another count or profile"
+        )
+    return sorted(order[:n])
+
+
+def select(
+    name: str, rule: dict, n_layers: int, profile: dict[int, float] | None = None, sets: dict | None = None
+) -> list[int]:
+    """Layers of a set that is not drawn. `profile` serves top and bottom, `sets` (name to layers) union and minus."""
+    where, sets = f"layer_sets.{name}", sets or {}
+    if "top" in rule or "bottom" in rule:
+        highest = "top" in rule
+        n = count(rule["top" if highest else "bottom"], n_layers, where)
+        return ranked(profile, n, highest, f"{where} by {rule['by']}")
+    if "segments" in rule:
+        chosen = segments(rule["segments"], n_layers)
+    elif "depth" in rule:
+        start, end = rule["depth"]
+        chosen = range(round(start * n_layers), round(end * n_layers))
+    elif "spaced" in rule:
+        n = count(rule["spaced"], n_layers, where)
+        chosen = [int((i + 0.5) * n_layers / n) for i in range(n)]
+    elif "window" in rule:
+        first, width = (int(number) for number in rule["window"])
+        chosen = range(first, first + width)
+    elif "layers" in rule:
+        chosen = rule["layers"]
+    elif "all" in rule:
+        chosen = range(n_layers)
+    elif "union" in rule:
+        chosen = set().union(*(sets[part] for part in rule["union"]))
+    else:
+        keep, drop = rule["minus"]
+        chosen = set(sets[keep]) - set(sets[drop])
+    chosen = sorted(set(chosen))
+    outside = [layer for layer in chosen if not 0 <= layer < n_layers]
+    if outside:
+        raise InputError(f"{where}: layers {outside} do not exist; the model has layers 0 to {n_layers - 1}")
+    if not chosen:
+        raise InputError(f"{where}: {rule} gives no layer of a model with {n_layers}")
+    return chosen
+
+
+def draw(name: str, rule: dict, n_layers: int, seed: int, number: int) -> list[int]:
+    """A random set from its own stream, default_rng([seed, number, crc32(name)]): a new seed changes no other set."""
+    import numpy as np
+
+    n = count(rule["random"], n_layers, f"layer_sets.{name}")
+    stream = np.random.default_rng([seed, number, crc32(name.encode())])
+    return sorted(int(layer) for layer in stream.choice(n_layers, size=n, replace=False))
+
+
+def _layers(entry: dict, part: str, rules: dict, sets: dict, n_layers: int, seed: int) -> list[int]:
+    name = entry.get(part)
+    if name is None:
+        return []
+    if "random" in rules[name]:
+        return draw(name, rules[name], n_layers, seed, entry.get("draw", 0))
+    return sets[name]
+
+
+def resolve(
+    arm: str, seed: int, entry: dict, matched: dict | None, rules: dict, sets: dict, geometry: dict, training: dict
+) -> dict:
+    """The resolved arm: layers, ranks, scale, targets, learning rates, trainable parameters, deviation from the budget.
+
+    `entry` is the arm's config entry, `matched` that of the arm whose budget it matches, `sets` the layers of each
+    selected set, `geometry` the model's geometry.json, `training` the config's defaults.
+    """
+    from colocate import adapters
+
+    n_layers, shapes, kv_heads = geometry["n_layers"], geometry["linear_shapes"], geometry["n_kv_heads"]
+
+    def describe(one: dict) -> tuple[dict, "adapters.AdapterSpec"]:
+        lora = training["lora"]
+        parts = {
+            "lora_layers": _layers(one, "lora", rules, sets, n_layers, seed),
+            "garfa_layers": _layers(one, "garfa", rules, sets, n_layers, seed),
+        }
+        without = sorted(set(parts["garfa_layers"]) - set(geometry["rope_layers"]))
+        if without:
+            raise InputError(f"arms.{arm}.garfa: layers {without} of this model have no rotary position encoding")
+        spec = adapters.AdapterSpec(
+            lora_layers=tuple(parts["lora_layers"]),
+            garfa_layers=tuple(parts["garfa_layers"]),
+            rank=one.get("rank", lora["rank"]),
+            alpha=one.get("alpha", lora["alpha"]),
+            targets=tuple(one.get("targets", lora["targets"])),
+            dropout=lora["dropout"],
+        )
+        return parts, spec
+
+    parts, spec = describe(entry)
+    deviation = 0
+    if matched is not None:
+        target = adapters.count_parameters(shapes, kv_heads, describe(matched)[1])
+        mode = "as_published" if entry.get("scale") == "as_published" else "constant_scale"
+        spec = adapters.match_budget(
+            target, shapes, kv_heads, spec.lora_layers, spec.garfa_layers, spec.targets, spec.rank, spec.alpha, mode
+        )
+        deviation = adapters.count_parameters(shapes, kv_heads, spec) - target
+    return {
+        "arm": arm,
+        "seed": seed,
+        **parts,
+        "rank": _by_name(spec.rank),
+        "alpha": _by_name(spec.alpha),
+        "targets": list(spec.targets),
+        "dropout": spec.dropout,
+        "lr_lora": entry.get("lr_lora", training["lr_lora"]),
+        "lr_garfa": entry.get("lr_garfa", training["lr_garfa"]),
+        "n_trainable": adapters.count_parameters(shapes, kv_heads, spec),
+        "budget_deviation": deviation,
+    }
+
+
+def _by_name(value):
+    """A number as it is; numbers by layer with text keys, as JSON has them."""
+    return {str(layer): number for layer, number in value.items()} if isinstance(value, dict) else value

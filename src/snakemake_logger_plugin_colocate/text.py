@@ -1,0 +1,72 @@
+"""Words and numbers for people: durations, wildcards, jobs, the reason in a log file. No Snakemake in here."""
+
+import math
+from pathlib import Path
+
+RESET, BOLD, RED, GREEN, YELLOW, FAINT = "\033[0m", "\033[1m", "\033[31m", "\033[32m", "\033[33m", "\033[2m"
+LOG_LINES = 12
+
+
+def duration(seconds: float) -> str:
+    """An elapsed time: 0.4 s, 42 s, 1 min 12 s, 2 h 5 min, 3 d 4 h."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    seconds = round(seconds)
+    for large, unit, small, rest in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if seconds >= large:
+            whole, part = divmod(seconds, large)
+            return f"{whole} {unit}" + (f" {part // small} {rest}" if part // small else "")
+    return f"{seconds} s"
+
+
+def about(seconds: float) -> str:
+    """A time that is only estimated, rounded to what an estimate can tell: about 20 s, about 18 min, about 5.5 h."""
+    if seconds < 10:
+        return "under 10 s"
+    if seconds < 90:
+        return f"about {math.ceil(seconds / 10) * 10} s"
+    if seconds < 90 * 60:
+        return f"about {round(seconds / 60)} min"
+    if seconds < 36 * 3600:
+        return f"about {round(seconds / 1800) / 2:g} h"
+    return f"about {round(seconds / 43200) / 2:g} d"
+
+
+def wildcards(values: dict[str, str], hidden: tuple[str, ...] = ()) -> str:
+    """The wildcards of a job as words: names as they are, numbers with what they count ("colocated seed 0")."""
+    return " ".join(
+        f"{name} {value}" if value.isdigit() else value for name, value in values.items() if name not in hidden
+    )
+
+
+def counts(jobs: dict[str, int]) -> str:
+    """{rule: n} as "train_arm 14, evaluate_arm 90"."""
+    return ", ".join(f"{rule} {n}" for rule, n in jobs.items())
+
+
+def plural(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def reason(logs: list[str]) -> tuple[list[str], str | None]:
+    """Why a job failed: the lines from its last "ERROR:" on, or its last lines, and the file they are from.
+
+    `logs`: the job's own log first, then those of the cluster. The first that says anything counts.
+    """
+    for name in logs:
+        try:
+            lines = Path(name).read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+        except OSError:
+            continue
+        marks = [i for i, line in enumerate(lines) if line.startswith("ERROR:")]
+        if marks:
+            return lines[marks[-1] :][:LOG_LINES], name
+        if lines:
+            return lines[-LOG_LINES:], name
+    return [], next((name for name in logs if Path(name).exists()), None)
+
+
+def command(argv: str) -> str:
+    """A command line as one would type it: without the folder of the program."""
+    program, _, rest = argv.partition(" ")
+    return f"{Path(program).name} {rest}".strip()

@@ -1,0 +1,73 @@
+"""Fixtures shared by the tests: tiny random models made here, and the real SmolLM2 prepared once per checkout."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory) -> Path:
+    """Folder of a tiny random Llama with grouped-query attention (see tiny.make_model)."""
+    from tiny import make_model
+
+    return make_model(tmp_path_factory.mktemp("tiny_llama"))
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """Folder of the real SmolLM2-135M-Instruct as the workflow prepares it."""
+    from colocate import models
+
+    entry = yaml.safe_load((ROOT / "config/config.yaml").read_text())["models"]["smollm2-135m"]
+    download, folder = ROOT / "resources/downloads/smollm2-135m", ROOT / "resources/models/smollm2-135m"
+    if not (folder / "manifest.json").exists():
+        if not (download / "download.json").exists():
+            models.fetch_model(entry["source"], download, sha256=entry["sha256"])
+        models.prepare_model(entry["source"], download, folder, geometry=entry["geometry"])
+    return folder
+
+
+class Checkout:
+    """A copy of the workflow in a folder of its own, as a fresh clone would be; the package is the installed one."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for name in ("workflow", "config", "data", "profiles"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "Snakefile", folder / "Snakefile")
+        self.configfiles = ["config/config.yaml"]
+
+    def overlay(self, name: str, values: dict) -> None:
+        """Add an overlay to the config files of every run."""
+        path = self.folder / "config" / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(values))
+        self.configfiles.append(str(path.relative_to(self.folder)))
+
+    def snakemake(self, *options: str, check: bool = True) -> subprocess.CompletedProcess:
+        """Run snakemake on two cores in this folder; both streams are in `stdout`."""
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", *options]
+        if len(self.configfiles) > 1:
+            command += ["--configfile", *self.configfiles]
+        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1"}
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        if check:
+            assert done.returncode == 0, done.stdout[-6000:]
+        return done
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Checkout:
+    return Checkout(tmp_path / "checkout")

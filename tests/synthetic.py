@@ -1,0 +1,277 @@
+"""A made-up results tree: 30 layers, 8 arms x 2 seeds x 6 benchmarks. Every number is drawn from a fixed generator;
+none was measured.
+
+`make_study(root)` writes `root/results/synthetic/made-up-model/` (and a study-level folder around it) in the layout
+of the workflow, so that figures and the report can be tested without training anything.
+"""
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from colocate.files import write_csv, write_json, write_parquet
+
+STUDY, MODEL, L, K, SEEDS = "synthetic", "made-up-model", 30, 3, (0, 1)
+LATE, EARLY, MIDDLE = list(range(20, 28)), [0, 1, 2, 3, 4, 6, 7, 20], list(range(6, 24))
+PROFILES = ["sensitivity_all", "sensitivity_skip_first", "sensitivity_answer", "rope_output", "rope_local"]
+LAYERS = {  # arm -> (LoRA, GARFA)
+    "base": ([], []),
+    "colocated": (LATE, LATE),
+    "lora_sensitive_garfa_positional": (LATE, EARLY),
+    "lora_positional_garfa_sensitive": (EARLY, LATE),
+    "positional_both": (EARLY, EARLY),
+    "random": (None, None),
+    "standard_lora": (list(range(L)), []),
+    "mid_block": (MIDDLE, []),
+}
+ARMS = list(LAYERS)
+BENCHMARKS = {"mini_mmlu": 64, "mini_gpqa": 32, "mini_humaneval": 20, "mini_math": 48, "mini_mgsm": 44, "mini_arc": 64}
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+PER_RANK = 2 * (576 + 576) + 2 * (576 + 192) + 3 * (576 + 1536)  # LoRA parameters of one layer, for each unit of rank
+
+
+def seeds_of(arm: str) -> tuple[int, ...]:
+    return (0,) if arm == "base" else SEEDS
+
+
+def rng_of(*names) -> np.random.Generator:
+    return np.random.default_rng([zlib.crc32(str(name).encode()) for name in names])
+
+
+def layers_of(arm: str, seed: int) -> tuple[list[int], list[int]]:
+    lora, garfa = LAYERS[arm]
+    if lora is None:
+        drawn = sorted(rng_of("random", seed).choice(L, 8, replace=False).tolist())
+        return drawn, drawn
+    return lora, garfa
+
+
+def make_study(root: Path) -> Path:
+    """Write the whole tree; returns the study's folder, `root/results/synthetic`."""
+    study = Path(root) / "results" / STUDY
+    folder = study / MODEL
+    write_json(folder / "geometry.json", GEOMETRY)
+    _profiles(folder)
+    _arms(folder)
+    _evaluations(folder)
+    _statistics(folder / "statistics")
+    write_csv(study / "compute.csv", compute())
+    write_csv(study / "mixture" / "contamination.csv", CONTAMINATION)
+    return study
+
+
+GEOMETRY = {
+    "source": "synthetic: no model behind these numbers",
+    "sha256": "0" * 64,
+    "n_layers": L,
+    "n_heads": 9,
+    "n_kv_heads": K,
+    "head_dim": 64,
+    "rotary_dim": 64,
+    "rope_theta": 100000.0,
+    "rope_type": "default",
+    "n_params": 134515008,
+    "dtype": "float32",
+    "attention": "GQA",
+}
+
+CONTAMINATION = pd.DataFrame(
+    [["train", "t17", "mini_math", "m3", "a train leaves the station at nine and another one leaves it at"]],
+    columns=["split", "item", "reference", "reference_item", "ngram"],
+)
+
+
+def _profiles(folder: Path) -> None:
+    depth = np.arange(L) / (L - 1)
+    for name in PROFILES:
+        rng = rng_of("profile", name)
+        wave = np.convolve(rng.normal(size=L + 4), np.ones(5) / 5, mode="valid")
+        if name.startswith("sensitivity"):
+            value = 0.02 + 0.11 * np.exp(-((depth - 0.8) ** 2) / 0.05) + 0.012 * wave
+        else:
+            value = np.exp(-9 + 3.5 * np.exp(-depth * 3) + 0.7 * wave)
+        value = np.abs(value)
+        half = 0.12 * value * (1 + rng.random(L))
+        low, high = value - half, value + half
+        table = pd.DataFrame({"layer": range(L), "value": value, "ci_low": low, "ci_high": high, "n": 60})
+        write_csv(folder / f"profiles/{name}.csv", table)
+    _variants(folder)
+    sets = {"sensitive": ("sensitivity_all", LATE), "positional": ("rope_output", EARLY)}
+    for name, (by, layers) in sets.items():
+        rule = {"top": 0.28, "by": by}
+        write_json(folder / f"layer_sets/{name}.json", {"name": name, "rule": rule, "layers": layers})
+    write_json(folder / "layer_sets/middle.json", {"name": "middle", "rule": {"segments": "01110"}, "layers": MIDDLE})
+
+
+def _variants(folder: Path) -> None:
+    """Items whose `task` and `output` means are exactly the profiles, and controls beside them."""
+    contrasts = {
+        "task/all/state": 1.0,
+        "wrong_wrong/all/state": 0.93,
+        "paraphrase/all/state": 0.55,
+        "swap/all/state": 0.3,
+    }
+    for profile, kinds in {"sensitivity_all": contrasts, "rope_output": {"output": 1.0, "noise_floor": 0.02}}.items():
+        value = pd.read_csv(folder / f"profiles/{profile}.csv")["value"].to_numpy()
+        rows = []
+        for variant, scale in kinds.items():
+            noise = rng_of(profile, variant).normal(1, 0.05, (8, L))
+            noise /= noise.mean(axis=0)
+            for item in range(8):
+                columns = {"item": f"i{item}", "layer": range(L), "kv_head": -1, "value": scale * value * noise[item]}
+                rows.append(pd.DataFrame({"variant": variant} | columns))
+        write_parquet(folder / f"profiles/{profile}.variants.parquet", pd.concat(rows, ignore_index=True))
+
+
+def arm_record(arm: str, seed: int) -> dict:
+    lora, garfa = layers_of(arm, seed)
+    rank = {"standard_lora": 4, "mid_block": 7}.get(arm, 16)
+    n_trainable = len(lora) * rank * PER_RANK + len(garfa) * K
+    reference = 8 * 16 * PER_RANK + 8 * K
+    return {
+        "arm": arm,
+        "seed": seed,
+        "lora_layers": lora,
+        "garfa_layers": garfa,
+        "rank": rank,
+        "alpha": 2 * rank,
+        "targets": TARGETS,
+        "lr_lora": 5e-4,
+        "lr_garfa": 1e-2,
+        "n_trainable": n_trainable if lora else 0,
+        "budget_deviation": (n_trainable / reference - 1) if arm in ("standard_lora", "mid_block") else None,
+    }
+
+
+def _arms(folder: Path) -> None:
+    for arm in ARMS:
+        for seed in seeds_of(arm):
+            write_json(folder / f"arms/{arm}/seed{seed}.json", arm_record(arm, seed))
+            if arm == "base":
+                continue
+            rng = rng_of("train", arm, seed)
+            adapter = folder / f"adapters/{arm}/seed{seed}"
+            steps = np.arange(1, 25)
+            loss = 1.55 + 0.9 * np.exp(-steps / 6) + rng.normal(0, 0.05, 24) + 0.04 * ARMS.index(arm) / 8
+            log = pd.DataFrame({"step": steps, "epoch": steps / 12, "split": "train", "loss": loss})
+            log = log.assign(lr_lora=5e-4, lr_garfa=1e-2, grad_norm=1.0, tokens=steps * 1000)
+            held = [[0, 0.0, "validate", 2.4, 0], [24, 2.0, "validate", loss[-5:].mean() + 0.1, 24000]]
+            held += [[0, 0.0, "test", 2.42, 0], [24, 2.0, "test", loss[-5:].mean() + 0.12, 24000]]
+            held = pd.DataFrame(held, columns=["step", "epoch", "split", "loss", "tokens"])
+            write_csv(adapter / "training_log.csv", pd.concat([log, held], ignore_index=True))
+            garfa = layers_of(arm, seed)[1]
+            alphas = [[layer, head, np.exp(rng.normal(0.04, 0.05))] for layer in garfa for head in range(K)]
+            write_csv(adapter / "alphas.csv", pd.DataFrame(alphas, columns=["layer", "kv_head", "alpha"]))
+
+
+def _evaluations(folder: Path) -> None:
+    for arm in ARMS:
+        for seed in seeds_of(arm):
+            for benchmark, n in BENCHMARKS.items():
+                path = folder / f"evaluations/{arm}/seed{seed}/{benchmark}.json"
+                if benchmark == "mini_humaneval" and arm == "mid_block":
+                    summary = {"status": "not run: no sandbox", "accuracy": None, "stderr": None, "n": n}
+                else:
+                    p = rng_of(benchmark).uniform(0.05, 0.4) + rng_of(arm).normal(0, 0.02)
+                    correct = rng_of("evaluate", arm, seed, benchmark).binomial(n, np.clip(p, 0.01, 0.9))
+                    accuracy = correct / n
+                    stderr = (accuracy * (1 - accuracy) / (n - 1)) ** 0.5
+                    summary = {"status": "ok", "accuracy": accuracy, "stderr": stderr, "n": n, "gold_logprob": -2.1}
+                write_json(path, {**summary, "groups": {}, "margin": -0.2})
+                write_json(path.with_suffix(".run.json"), {"seconds": 3.0})
+
+
+def _contrasts() -> pd.DataFrame:
+    rng = rng_of("contrasts")
+    rows = []
+
+    def row(a, b, benchmark, outcome, half, family, n):
+        difference = rng.normal(0, half / 2)
+        p = float(np.clip(rng.uniform(0.01, 1), 0, 1))
+        adjusted = min(1.0, p * 6) if family == "primary" else np.nan
+        low, high = difference - half, difference + half
+        rows.append([a, b, benchmark, outcome, difference, low, high, p, adjusted, family, n, 2])
+
+    n_all = sum(BENCHMARKS.values())
+    for other in ARMS[2:7]:
+        row("colocated", other, "composite", "accuracy", 0.07, "primary", n_all)
+    row("colocated", "mid_block", "composite", "accuracy", 0.07, "exploratory", n_all)
+    for other in ARMS[2:]:
+        row("colocated", other, "heldout", "heldout_loss", 0.03, "exploratory", 60)
+        row("colocated", other, "composite", "gold_logprob", 0.1, "exploratory", n_all)
+    for arm in ARMS[1:]:
+        row(arm, "base", "composite", "accuracy", 0.07, "exploratory", n_all)
+        row(arm, "base", "heldout", "heldout_loss", 0.03, "exploratory", 60)
+        for benchmark, n in BENCHMARKS.items():
+            row(arm, "base", benchmark, "accuracy", 0.8 / n**0.5, "exploratory", n)
+    columns = [
+        "arm_a",
+        "arm_b",
+        "benchmark",
+        "outcome",
+        "difference",
+        "ci_low",
+        "ci_high",
+        "p",
+        "p_adjusted",
+        "family",
+        "n_items",
+        "n_seeds",
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _statistics(folder: Path) -> None:
+    rng = rng_of("correlations")
+    rows = []
+    for sens in PROFILES[:3]:
+        for rope in PROFILES[3:]:
+            r = rng.uniform(-0.7, -0.2)
+            p = np.clip([5e-4, 0.03, 0.21, 0.32, 0.11], 0, 1)
+            primary = (sens, rope) == ("sensitivity_all", "rope_output")
+            rows.append([sens, rope, primary, L, r, *p, r / 2, 0.93, 0.9, r / 0.91, r - 0.2, r + 0.25, 60, 24])
+    columns = (
+        "sensitivity,rope,primary,n_layers,r_s,p_plain,p_raw,p_depth,p_depth3,p_modified_t,partial_r_s,"
+        "reliability_x,reliability_y,r_dis,ci_low,ci_high,n_items_x,n_items_y"
+    )
+    write_csv(folder / "correlations.csv", pd.DataFrame(rows, columns=columns.split(",")))
+    write_csv(folder / "contrasts.csv", _contrasts())
+    claims = [
+        ["anti-localization", "direct", "-0.735", None, None, None, 0.5, "not_tested", "another model"],
+        ["anti-localization", "conceptual", "-0.735", 0.41, 0.16, 0.61, 0.5, "cannot_tell", "interval holds 0.5"],
+        ["co-located best", "direct", "+4 to +16 points", None, None, None, 0.04, "not_tested", "another model"],
+        ["co-located best", "conceptual", "+4 to +16 points", -0.01, -0.08, 0.03, 0.04, "does_not_hold_here", ""],
+        ["alphas above 1", "conceptual", "all above 1", 0.03, -0.01, 0.07, 0.0, "not_tested", "gate: 2 seeds of 6"],
+    ]
+    columns = ["claim", "scope", "published", "measured", "ci_low", "ci_high", "threshold", "verdict", "why"]
+    write_csv(folder / "claims.csv", pd.DataFrame(claims, columns=columns))
+    power = [
+        ["composite", "accuracy", "data", 2, 272, 0.03, 0.072],
+        ["mini_arc", "accuracy", "data", 2, 64, 0.06, 0.14],
+    ]
+    columns = ["benchmark", "outcome", "basis", "n_seeds", "n_items", "se", "mde"]
+    write_csv(folder / "power.csv", pd.DataFrame(power, columns=columns))
+    advice = "Adapt every layer: no tested choice of layers was better than LoRA on all layers beyond chance."
+    write_json(folder / "recommendation.json", {"arm": "standard_lora", "text": advice})
+
+
+def compute() -> pd.DataFrame:
+    """One row a job, as collect_compute writes it."""
+    rows = []
+
+    def job(rule, **values):
+        seconds = float(rng_of("seconds", rule, *values.values()).uniform(5, 60))
+        row = {"rule": rule, "model": MODEL, "device": "cpu", "seconds": seconds, "peak_memory_mib": 1200.0}
+        rows.append({**row, "joules": np.nan, "cost": seconds / 3600 * 0.04, **values})
+
+    for profile in PROFILES:
+        job("profile_layers", profile=profile)
+    for arm in ARMS:
+        for seed in seeds_of(arm):
+            if arm != "base":
+                job("train_arm", arm=arm, seed=seed, tokens=24000, flops=24000 * 6 * 1.345e8)
+            for benchmark in BENCHMARKS:
+                job("evaluate_arm", arm=arm, seed=seed, benchmark=benchmark)
+    return pd.DataFrame(rows)

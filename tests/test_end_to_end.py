@@ -1,0 +1,169 @@
+"""The whole path: a model folder in, a report out, on a tiny random model and on the real SmolLM2."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+from conftest import Checkout
+
+ARMS = ["base", "colocated", "positional_both", "mid_block"]
+BENCHMARKS = ["mini_arc", "mini_math"]
+STATISTICS = [
+    "correlations.csv",
+    "specifications.csv",
+    "contrasts.csv",
+    "power.csv",
+    "claims.csv",
+    "recommendation.json",
+]
+
+
+def small_study(model: str, entry: dict) -> dict:
+    """The small study of config/ci.yaml, for another model, with its own name."""
+    return {"study": "tiny", "select": {"models": [model]}, "models": {model: entry}}
+
+
+@pytest.fixture(scope="module")
+def tiny_study(tiny_llama, tmp_path_factory) -> Checkout:
+    """config/ci.yaml run to its report on a tiny random model."""
+    from tiny import GEOMETRY
+
+    checkout = Checkout(tmp_path_factory.mktemp("tiny") / "checkout")
+    checkout.configfiles.append("config/ci.yaml")
+    study = small_study("tiny", {"source": f"path:{tiny_llama}", "geometry": GEOMETRY, "dtype": "float32"})
+    study["layer_sets"] = {"sensitive": {"top": 1}, "positional": {"top": 1}, "middle": {"segments": "01110"}}
+    study["training"] = {"max_length": 1024}
+    checkout.overlay("tiny", study)
+    checkout.printed = checkout.snakemake().stdout
+    return checkout
+
+
+def results(checkout: Checkout, study: str, model: str):
+    return checkout.folder / "results" / study / model
+
+
+def check_study(checkout: Checkout, study: str, model: str, n_layers: int) -> None:
+    """Every file of the design, with its columns, and numbers that can be right."""
+    folder = results(checkout, study, model)
+    for profile in ("sensitivity_all", "rope_output"):
+        table = pd.read_csv(folder / f"profiles/{profile}.csv")
+        assert list(table.columns) == ["layer", "value", "ci_low", "ci_high", "n"]
+        assert table["layer"].tolist() == list(range(n_layers))
+        assert (table["value"] > 0).all()
+        items = pd.read_parquet(folder / f"profiles/{profile}.items.parquet")
+        assert {"item", "layer", "value"} <= set(items.columns)
+        variants = pd.read_parquet(folder / f"profiles/{profile}.variants.parquet")
+        assert list(variants.columns) == ["variant", "item", "layer", "kv_head", "value"]
+    for name in ("sensitive", "positional", "middle"):
+        chosen = json.loads((folder / f"layer_sets/{name}.json").read_text())
+        assert set(chosen) == {"name", "rule", "layers"}
+    for arm in ARMS[1:]:
+        resolved = json.loads((folder / f"arms/{arm}/seed0.json").read_text())
+        assert resolved["lora_layers"]
+        adapter = folder / f"adapters/{arm}/seed0"
+        manifest = json.loads((adapter / "manifest.json").read_text())
+        assert "adapter_model.safetensors" in manifest["sha256"]
+        log = pd.read_csv(adapter / "training_log.csv")
+        assert {"step", "epoch", "loss", "lr_lora", "lr_garfa", "grad_norm", "tokens"} <= set(log.columns)
+        alphas = pd.read_csv(adapter / "alphas.csv")
+        assert list(alphas.columns) == ["layer", "kv_head", "alpha"]
+        assert sorted(set(alphas["layer"])) == resolved["garfa_layers"]
+        assert (folder / f"arm_profiles/{arm}/seed0/linear_cka.csv").exists()
+    for arm in ARMS:
+        for benchmark in BENCHMARKS:
+            summary = json.loads((folder / f"evaluations/{arm}/seed0/{benchmark}.json").read_text())
+            assert {"accuracy", "stderr", "n", "groups", "gold_logprob", "margin"} <= set(summary)
+            assert summary["n"] == 8
+            items = pd.read_parquet(folder / f"evaluations/{arm}/seed0/{benchmark}.items.parquet")
+            assert len(items) == 8
+            assert items["gold_logprob"].lt(0).all()
+    contrasts = pd.read_csv(folder / "statistics/contrasts.csv")
+    wanted = "arm_a arm_b benchmark outcome difference ci_low ci_high p p_adjusted family n_items n_seeds".split()
+    assert list(contrasts.columns)[: len(wanted)] == wanted
+    assert {"accuracy", "gold_logprob", "heldout_loss"} <= set(contrasts["outcome"])
+    claims = pd.read_csv(folder / "statistics/claims.csv")
+    assert list(claims.columns) == "claim scope published measured ci_low ci_high threshold verdict why".split()
+    assert set(claims["verdict"]) <= {
+        *("reproduced", "contradicted", "inconclusive", "not_tested"),
+        *("holds_here", "does_not_hold_here", "cannot_tell"),
+        *("reversed", "absent", "smaller"),
+    }
+    direct = claims[claims["scope"].str.startswith("direct")]
+    assert set(direct["verdict"]) == {"not_tested"}, "a small model says nothing directly about Llama 3.1 8B"
+    for name in STATISTICS:
+        assert (folder / "statistics" / name).stat().st_size > 0
+    report = (checkout.folder / f"reports/{study}.html").read_text()
+    assert model in report
+    assert "mini" in report
+    assert len(list((folder / "figures").glob("*.svg"))) >= 5
+    compute = pd.read_csv(checkout.folder / f"results/{study}/compute.csv")
+    assert (compute["seconds"] > 0).all()
+    assert (compute["rule"] == "train_arm").sum() == len(ARMS) - 1
+    assert (compute["rule"] == "evaluate_arm").sum() == len(ARMS) * len(BENCHMARKS)
+    assert not (checkout.folder / "scratch" / study / model / "colocated").exists() or not any(
+        (checkout.folder / "scratch" / study / model / "colocated" / "seed0").glob("*")
+    )
+
+
+@pytest.mark.slow
+def test_a_tiny_model_goes_all_the_way(tiny_study):
+    check_study(tiny_study, "tiny", "tiny", n_layers=4)
+
+
+@pytest.mark.slow
+def test_a_second_run_has_nothing_to_do(tiny_study):
+    done = tiny_study.snakemake()
+    assert "nothing to" in done.stdout.lower()
+    assert "tiny.html" in done.stdout
+
+
+@pytest.mark.slow
+def test_what_a_user_sees(tiny_study):
+    """Before: what will run. During: rule, arm, seed, done of total. After: the report and the findings."""
+    printed = tiny_study.printed
+    assert "train_arm" in printed
+    assert "colocated" in printed
+    assert "reports/tiny.html" in printed
+    findings = json.loads((results(tiny_study, "tiny", "tiny") / "statistics/findings.json").read_text())
+    assert len(findings) >= 3
+    for finding in findings[:3]:
+        assert finding[:40] in " ".join(printed.split())
+
+
+@pytest.mark.slow
+def test_a_failed_job_says_which_why_and_where(tiny_study, tmp_path):
+    """A damaged adapter: the evaluation that reads it fails, by name, and the finished results stay."""
+    checkout = Checkout(tmp_path / "checkout")
+    shutil.copytree(tiny_study.folder, checkout.folder, dirs_exist_ok=True)
+    checkout.configfiles = tiny_study.configfiles
+    folder = results(checkout, "tiny", "tiny")
+    adapter = folder / "adapters/colocated/seed0/adapter_model.safetensors"
+    adapter.write_bytes(adapter.read_bytes()[:100])
+    for path in (folder / "evaluations/colocated/seed0").glob("mini_arc*"):
+        path.unlink()
+    done = checkout.snakemake("evaluate", check=False)
+    assert done.returncode != 0
+    assert "evaluate_arm" in done.stdout
+    assert "adapter_model.safetensors" in done.stdout
+    assert "logs/tiny/evaluate_arm/tiny/colocated/seed0/mini_arc.log" in done.stdout
+    assert (folder / "evaluations/colocated/seed0/mini_math.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.smollm2
+def test_smollm2_twice_from_scratch_gives_identical_statistics(smollm2, tmp_path):
+    """config/ci.yaml on the real model, twice in two folders: the same statistics to the last byte."""
+    written = []
+    for run in ("first", "second"):
+        checkout = Checkout(tmp_path / run)
+        checkout.configfiles.append("config/ci.yaml")
+        for name in ("downloads", "models"):
+            shutil.copytree(smollm2.parents[1] / name, checkout.folder / "resources" / name, copy_function=shutil.copy2)
+        checkout.snakemake()
+        check_study(checkout, "ci", "smollm2-135m", n_layers=30)
+        folder = results(checkout, "ci", "smollm2-135m") / "statistics"
+        written.append({name: (folder / name).read_bytes() for name in STATISTICS})
+    for name in STATISTICS:
+        assert written[0][name] == written[1][name], name

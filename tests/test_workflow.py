@@ -1,0 +1,159 @@
+"""The workflow as Snakemake sees it: the jobs of the default study, digests of every rule, errors before any job."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from conftest import ROOT
+
+GEOMETRY = {"n_layers": 30, "n_heads": 9, "n_kv_heads": 3, "head_dim": 64, "hidden": 576, "ffn": 1536, "vocab": 49152}
+DEFAULT_JOBS = {
+    "fetch_model": 1,
+    "prepare_model": 1,
+    "describe_model": 1,
+    "check_pairs": 1,
+    "fetch_mixture": 1,
+    "check_contamination": 1,
+    "profile_layers": 5,
+    "select_layers": 4,
+    "resolve_arm": 14,
+    "train_arm": 14,
+    "profile_arm": 14,
+    "evaluate_arm": 15 * 6,
+    "correlate_profiles": 1,
+    "contrast_arms": 1,
+    "judge_claims": 1,
+    "recommend_layers": 1,
+    "compare_models": 1,
+    "record_config": 1,
+    "collect_compute": 1,
+    "draw_figure": 8,
+    "write_report": 1,
+}
+
+
+def jobs(plan: str) -> dict[str, int]:
+    """Jobs by rule out of a dry run."""
+    table = plan.split("Job stats:")[1].split("total")[0]
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, flags=re.MULTILINE)}
+
+
+def plan(checkout, *options: str) -> dict[str, int]:
+    return jobs(checkout.snakemake("--dry-run", *options).stdout)
+
+
+def test_jobs_of_the_default_study(checkout):
+    assert plan(checkout) == DEFAULT_JOBS | {"all": 1}
+
+
+@pytest.mark.parametrize(
+    ("target", "present", "absent"),
+    [
+        ("fetch", {"fetch_model": 1, "fetch_mixture": 1}, {"prepare_model", "train_arm"}),
+        ("profiles", {"profile_layers": 5}, {"train_arm", "select_layers"}),
+        ("train", {"train_arm": 14, "profile_layers": 2}, {"evaluate_arm"}),
+        ("evaluate", {"evaluate_arm": 90}, {"contrast_arms"}),
+        ("statistics", {"contrast_arms": 1, "collect_compute": 1}, {"draw_figure"}),
+        ("figures", {"draw_figure": 8}, {"write_report"}),
+        ("report", {"write_report": 1, "draw_figure": 8}, set()),
+    ],
+)
+def test_targets_ask_for_their_stage_and_no_more(checkout, target, present, absent):
+    planned = plan(checkout, target)
+    assert {name: planned.get(name) for name in present} == present
+    assert not absent & set(planned)
+
+
+def test_layer_gain_and_draws_where_selected(checkout):
+    checkout.overlay("more", {"select": {"layer_gain": True, "arms": ["base", "colocated", "random_draws"]}})
+    planned = plan(checkout)
+    assert planned["gain_layer"] == 30 * 2
+    assert planned["join_layer_gain"] == 1
+    assert planned["train_arm"] == 2 * (1 + 19)
+    assert planned["evaluate_arm"] == 6 * (1 + 2)  # the draws are measured by held-out loss alone
+
+
+def test_two_names_for_one_arm_are_one_training(checkout):
+    overlay = {
+        "arms": {"twin": {"lora": "sensitive", "garfa": "sensitive"}},
+        "select": {"arms": ["base", "colocated", "twin"]},
+    }
+    checkout.overlay("twin", overlay)
+    assert plan(checkout)["train_arm"] == 2
+
+
+def test_an_arm_may_be_for_some_models_only(checkout):
+    other = {"source": "path:elsewhere", "geometry": json.loads(json.dumps(GEOMETRY))}
+    arms = {"colocated": {"models": ["other"]}}
+    checkout.overlay(
+        "models", {"models": {"other": other}, "arms": arms, "select": {"models": ["smollm2-135m", "other"]}}
+    )
+    assert plan(checkout)["train_arm"] == 14 + 12
+
+
+def test_every_job_has_log_benchmark_digests_and_resources(checkout):
+    """Every rule that runs a script: log, benchmark, the three digests, threads, memory, time, GPUs."""
+    text = "".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    rules = re.split(r"^rule ", text, flags=re.MULTILINE)[1:]
+    assert {rule.split(":")[0] for rule in rules} >= set(DEFAULT_JOBS) | {"gain_layer", "fetch_benchmark"}
+    for rule in rules:
+        name = rule.split(":")[0]
+        for part in (
+            "log:",
+            "benchmark:",
+            "cfg=",
+            "code=",
+            "env=",
+            "threads:",
+            "mem_mb=",
+            "runtime=",
+            "gpu=",
+            "shell:",
+        ):
+            assert part in rule, f"{name} has no {part}"
+        assert f'command(\n            "{name}"' in rule or f'command("{name}"' in rule, name
+        assert not re.search(r"^    (script|run|retries):", rule, flags=re.MULTILINE), name
+
+
+def test_settings_of_a_job_are_sorted_json_of_what_it_uses(checkout):
+    commands = checkout.snakemake("--dry-run", "--printshellcmds").stdout
+    found = re.findall(r"scripts/(\w+)\.py .*?--settings '?(\{.*\})'?$", commands, flags=re.MULTILINE)
+    assert {name for name, _ in found} == set(DEFAULT_JOBS)
+    for name, settings in found:
+        values = json.loads(settings)
+        assert settings == json.dumps(values, sort_keys=True), name
+        assert name == "record_config" or "select" not in values or name == "draw_figure"
+    training = [json.loads(settings) for name, settings in found if name == "train_arm"]
+    assert {values["seed"] for values in training} == {0, 1}
+    assert all("prices" not in values and "evaluation" not in values for values in training)
+
+
+def test_a_wrong_config_stops_before_any_job(checkout):
+    checkout.overlay("wrong", {"training": {"lr_lora": "fast"}})
+    done = checkout.snakemake(check=False)
+    assert done.returncode != 0
+    assert "config: training.lr_lora: found 'fast'; it must be of type number" in done.stdout
+    assert not (checkout.folder / "results").exists()
+    assert not (checkout.folder / "resources").exists()
+
+
+def test_every_script_explains_itself():
+    for script in sorted((ROOT / "workflow/scripts").glob("*.py")):
+        text = script.read_text()
+        assert text.startswith('"""'), script.name
+        assert "with Job(__doc__" in text, script.name
+    done = subprocess.run(
+        [sys.executable, ROOT / "workflow/scripts/record_config.py", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Write the merged, completed configuration" in done.stdout
+    assert "--settings" in done.stdout
+
+
+def test_the_workflow_catalogue_finds_the_workflow():
+    assert (ROOT / "workflow/Snakefile").read_text() == 'include: "../Snakefile"\n'

@@ -1,0 +1,42 @@
+"""Evaluation: one job an arm, seed and benchmark. base is evaluated once, as seed 0."""
+
+
+rule evaluate_arm:
+    input:
+        model=model_folder,
+        geometry=f"{BASE}/geometry.json",
+        manifest=branch(
+            lambda w: w.arm == "base", then=[], otherwise=f"{BASE}/adapters/{{arm}}/seed{{seed}}/manifest.json"
+        ),
+        # An identical retrain changes no manifest: then nothing is evaluated again.
+        adapter=branch(
+            lambda w: w.arm == "base",
+            then=[],
+            otherwise=ancient(f"{BASE}/adapters/{{arm}}/seed{{seed}}/adapter_model.safetensors"),
+        ),
+        data=benchmark_data,
+    output:
+        summary=f"{BASE}/evaluations/{{arm}}/seed{{seed}}/{{benchmark}}.json",
+        per_item=f"{BASE}/evaluations/{{arm}}/seed{{seed}}/{{benchmark}}.items.parquet",
+        run=f"{BASE}/evaluations/{{arm}}/seed{{seed}}/{{benchmark}}.run.json",
+    log:
+        f"{LOGS}/evaluate_arm/{{model}}/{{arm}}/seed{{seed}}/{{benchmark}}.log",
+    benchmark:
+        f"{LOGS}/evaluate_arm/{{model}}/{{arm}}/seed{{seed}}/{{benchmark}}.tsv"
+    threads: THREADS
+    resources:
+        mem_mb=lambda w: model_memory(w),
+        runtime=720,
+        gpu=GPU,
+        nodes=1,
+    params:
+        cfg=lambda w: canonical(evaluation_settings(w)),
+        code=code("evaluate_arm"),
+        env=env("evaluate_arm"),
+    shell:
+        command(
+            "evaluate_arm",
+            "model geometry adapter data",
+            "summary per_item run",
+            "{wildcards.benchmark} {wildcards.arm} seed {wildcards.seed}",
+        )

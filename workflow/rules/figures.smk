@@ -1,0 +1,29 @@
+"""Figures: one job a figure, as SVG for the report and PDF for print."""
+
+
+rule draw_figure:
+    input:
+        files=lambda w: figure_inputs(w),
+    output:
+        svg=report(
+            f"{BASE}/figures/{{figure}}.svg",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"model": "{model}", "figure": "{figure}"},
+        ),
+        pdf=f"{BASE}/figures/{{figure}}.pdf",
+    log:
+        f"{LOGS}/draw_figure/{{model}}/{{figure}}.log",
+    benchmark:
+        f"{LOGS}/draw_figure/{{model}}/{{figure}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+        gpu=0,
+    params:
+        cfg=lambda w: canonical(figure_settings(w)),
+        code=lambda w: code("draw_figure", f"colocate.figures.{w.figure}"),
+        env=lambda w: env("draw_figure", f"colocate.figures.{w.figure}"),
+    shell:
+        command("draw_figure", "", "svg pdf", "{wildcards.figure}")

@@ -1,0 +1,96 @@
+"""Layer profiles of the untrained model: one job a profile; layer gain where selected: one job a layer and seed."""
+
+
+rule profile_layers:
+    input:
+        model=model_folder,
+        geometry=f"{BASE}/geometry.json",
+        checked=f"{RESULTS}/pairs.json",
+        pairs=STUDY["pairs"]["files"],
+        paraphrases=STUDY["pairs"]["paraphrases"],
+        texts=STUDY["pairs"]["texts"],
+    output:
+        profile=f"{BASE}/profiles/{{profile}}.csv",
+        per_item=f"{BASE}/profiles/{{profile}}.items.parquet",
+        variants=f"{BASE}/profiles/{{profile}}.variants.parquet",
+        run=f"{BASE}/profiles/{{profile}}.run.json",
+    log:
+        f"{LOGS}/profile_layers/{{model}}/{{profile}}.log",
+    benchmark:
+        f"{LOGS}/profile_layers/{{model}}/{{profile}}.tsv"
+    threads: THREADS
+    resources:
+        mem_mb=lambda w: model_memory(w),
+        runtime=240,
+        gpu=GPU,
+        nodes=1,
+    params:
+        cfg=lambda w: canonical(profile_settings(w)),
+        code=lambda w: code("profile_layers", profile_module(w.profile)),
+        env=lambda w: env("profile_layers", profile_module(w.profile)),
+    shell:
+        command(
+            "profile_layers",
+            "model geometry pairs paraphrases texts",
+            "profile per_item variants run",
+            "{wildcards.profile}",
+        )
+
+
+rule gain_layer:
+    input:
+        model=model_folder,
+        geometry=f"{BASE}/geometry.json",
+        train=mixture("train"),
+        validate=mixture("validate"),
+        test=mixture("test"),
+    output:
+        gain=f"{BASE}/layer_gain/layer{{layer}}/seed{{seed}}.json",
+        run=f"{BASE}/layer_gain/layer{{layer}}/seed{{seed}}.run.json",
+    log:
+        f"{LOGS}/gain_layer/{{model}}/layer{{layer}}/seed{{seed}}.log",
+    benchmark:
+        f"{LOGS}/gain_layer/{{model}}/layer{{layer}}/seed{{seed}}.tsv"
+    threads: THREADS
+    resources:
+        mem_mb=lambda w: model_memory(w, training=True),
+        runtime=240,
+        gpu=GPU,
+        nodes=1,
+    params:
+        cfg=lambda w: canonical(training_settings(w) | {"layer": int(w.layer), "seed": int(w.seed)}),
+        code=code("gain_layer"),
+        env=env("gain_layer"),
+    shell:
+        command(
+            "gain_layer",
+            "model geometry train validate test",
+            "gain run",
+            "layer {wildcards.layer} seed {wildcards.seed}",
+        )
+
+
+rule join_layer_gain:
+    input:
+        gains=lambda w: [
+            f"{RESULTS}/{w.model}/layer_gain/layer{layer}/seed{seed}.json"
+            for layer in gain_layers(w.model)
+            for seed in SEEDS
+        ],
+    output:
+        profile=f"{BASE}/profiles/layer_gain.csv",
+    log:
+        f"{LOGS}/join_layer_gain/{{model}}.log",
+    benchmark:
+        f"{LOGS}/join_layer_gain/{{model}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+        gpu=0,
+    params:
+        cfg=canonical({}),
+        code=code("join_layer_gain"),
+        env=env("join_layer_gain"),
+    shell:
+        command("join_layer_gain", "gains", "profile", "{wildcards.model}")

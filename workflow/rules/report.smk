@@ -1,0 +1,29 @@
+"""The report: one self-contained HTML page for the study."""
+
+
+rule write_report:
+    input:
+        config=f"{RESULTS}/config.yaml",
+        compute=f"{RESULTS}/compute.csv",
+        across=f"{RESULTS}/across_models.csv",
+        contamination=f"{RESULTS}/mixture/contamination.csv",
+        statistics=targets("profiles", "statistics", "figures"),
+        evaluations=lambda w: [file for model in SELECT["models"] for file in evaluations_of(model, ".json")],
+        training=lambda w: [file for model in SELECT["models"] for file in adapters_of(model, "training_log.csv")],
+    output:
+        html=report(f"reports/{STUDY['study']}.html", caption="../report/report.rst", category="Report"),
+    log:
+        f"{LOGS}/write_report.log",
+    benchmark:
+        f"{LOGS}/write_report.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+        gpu=0,
+    params:
+        cfg=canonical(report_settings()),
+        code=code("write_report"),
+        env=env("write_report"),
+    shell:
+        command("write_report", "config compute across contamination", "html")

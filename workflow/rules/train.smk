@@ -1,0 +1,76 @@
+"""Training: one job an arm and seed; layer metrics of each trained arm against the base model."""
+
+
+rule train_arm:
+    input:
+        model=model_folder,
+        geometry=f"{BASE}/geometry.json",
+        arm=f"{BASE}/arms/{{arm}}/seed{{seed}}.json",
+        train=mixture("train"),
+        validate=mixture("validate"),
+        test=mixture("test"),
+    output:
+        config=f"{BASE}/adapters/{{arm}}/seed{{seed}}/adapter_config.json",
+        adapter=f"{BASE}/adapters/{{arm}}/seed{{seed}}/adapter_model.safetensors",
+        training_log=f"{BASE}/adapters/{{arm}}/seed{{seed}}/training_log.csv",
+        alphas=f"{BASE}/adapters/{{arm}}/seed{{seed}}/alphas.csv",
+        heldout=f"{BASE}/adapters/{{arm}}/seed{{seed}}/heldout.parquet",
+        run=f"{BASE}/adapters/{{arm}}/seed{{seed}}/train.run.json",
+        manifest=f"{BASE}/adapters/{{arm}}/seed{{seed}}/manifest.json",
+    log:
+        f"{LOGS}/train_arm/{{model}}/{{arm}}/seed{{seed}}.log",
+    benchmark:
+        f"{LOGS}/train_arm/{{model}}/{{arm}}/seed{{seed}}.tsv"
+    threads: THREADS
+    resources:
+        mem_mb=lambda w: model_memory(w, training=True),
+        runtime=720,
+        gpu=GPU,
+        nodes=1,
+    params:
+        cfg=lambda w: canonical(
+            training_settings(w) | {"scratch": f"{SCRATCH}/{w.model}/{w.arm}/seed{w.seed}", "seed": int(w.seed)}
+        ),
+        code=code("train_arm"),
+        env=env("train_arm"),
+    shell:
+        command(
+            "train_arm",
+            "model geometry arm train validate test",
+            "config adapter training_log alphas heldout run manifest",
+            "{wildcards.arm} seed {wildcards.seed}",
+        )
+
+
+rule profile_arm:
+    input:
+        model=model_folder,
+        geometry=f"{BASE}/geometry.json",
+        manifest=f"{BASE}/adapters/{{arm}}/seed{{seed}}/manifest.json",
+        adapter=ancient(f"{BASE}/adapters/{{arm}}/seed{{seed}}/adapter_model.safetensors"),
+        pairs=STUDY["pairs"]["files"],
+        texts=STUDY["pairs"]["texts"],
+    output:
+        profile=f"{BASE}/arm_profiles/{{arm}}/seed{{seed}}/{{metric}}.csv",
+        run=f"{BASE}/arm_profiles/{{arm}}/seed{{seed}}/{{metric}}.run.json",
+    log:
+        f"{LOGS}/profile_arm/{{model}}/{{arm}}/seed{{seed}}/{{metric}}.log",
+    benchmark:
+        f"{LOGS}/profile_arm/{{model}}/{{arm}}/seed{{seed}}/{{metric}}.tsv"
+    threads: THREADS
+    resources:
+        mem_mb=lambda w: model_memory(w),
+        runtime=120,
+        gpu=GPU,
+        nodes=1,
+    params:
+        cfg=lambda w: canonical(arm_profile_settings(w)),
+        code=lambda w: code("profile_arm", f"colocate.profiles.{w.metric}"),
+        env=lambda w: env("profile_arm", f"colocate.profiles.{w.metric}"),
+    shell:
+        command(
+            "profile_arm",
+            "model geometry adapter pairs texts",
+            "profile run",
+            "{wildcards.metric} {wildcards.arm} seed {wildcards.seed}",
+        )

@@ -1,0 +1,12 @@
+"""Download a model's files, checked, into a folder with `download.json`.
+
+The library puts the folder in place whole; this job adds its record beside it.
+"""
+
+from colocate import models
+from colocate.provenance import Job
+
+with Job(__doc__, inputs="download", outputs="run") as job:
+    source = job.settings["source"]
+    folder = job.input.download.parent
+    models.fetch_model(source, folder, sha256=job.settings["sha256"], revision=job.settings["revision"])

@@ -1,0 +1,12 @@
+"""Convert a downloaded model to a plain Hugging Face folder with a manifest.
+
+The library puts the folder in place whole; this job adds its record beside it.
+"""
+
+from colocate import models
+from colocate.provenance import Job
+
+with Job(__doc__, inputs="download manifest", outputs="run") as job:
+    settings = job.settings
+    folders = job.input.download.parent, job.input.manifest.parent
+    models.prepare_model(settings["source"], *folders, geometry=settings["geometry"])

@@ -1,0 +1,18 @@
+"""Measure one layer metric of a trained arm against the base model."""
+
+from colocate import adapters, files, models, pairs, profiles
+from colocate.provenance import Job
+
+with Job(__doc__, inputs="model geometry adapter pairs* texts", outputs="profile run") as job:
+    settings = job.settings
+    place = files.read_json(job.input.geometry)
+    data = {
+        "pairs": pairs.read_pairs(job.input.pairs)[: settings["limit"]],
+        "texts": pairs.read_texts(job.input.texts),
+    }
+    tokenizer = models.load_tokenizer(job.input.model.parent)
+    model = models.load_model(job.input.model.parent, place["dtype"], place["device"])
+    arm = adapters.load(model, job.input.adapter.parent)
+    measured = profiles.compute(settings["metric"], arm, tokenizer, settings, data, job.progress)
+    files.write_csv(job.out.profile, measured.profile)
+    job.record.update(device=place["device"], dtype=place["dtype"])
