@@ -160,7 +160,12 @@ def make(root, action, reason, extras):
         # Called from inside an environment (even this one, which is gone now), the Python behind it is the one to use.
         base = getattr(sys, "_base_executable", None) or sys.executable
         subprocess.run([base, "-m", "venv", str(venv)], check=True)
-    install(root, extras)
+    try:
+        install(root, extras)
+    except CannotCreate:
+        if action == "update":  # pip changes nothing before it has all it needs: what was there still works
+            (venv / "unfinished").unlink()
+        raise
     stamp = {
         "root": str(root),
         "python": python_of(venv),

@@ -141,7 +141,7 @@ def arm_record(arm: str, seed: int) -> dict:
         "lr_lora": 5e-4,
         "lr_garfa": 1e-2,
         "n_trainable": n_trainable if lora else 0,
-        "budget_deviation": (n_trainable / reference - 1) if arm in ("standard_lora", "mid_block") else None,
+        "budget_deviation": n_trainable - reference if arm in ("standard_lora", "mid_block") else 0,
     }
 
 
@@ -206,72 +206,97 @@ def _contrasts() -> pd.DataFrame:
         row(arm, "base", "heldout", "heldout_loss", 0.03, "exploratory", 60)
         for benchmark, n in BENCHMARKS.items():
             row(arm, "base", benchmark, "accuracy", 0.8 / n**0.5, "exploratory", n)
-    columns = [
-        "arm_a",
-        "arm_b",
-        "benchmark",
-        "outcome",
-        "difference",
-        "ci_low",
-        "ci_high",
-        "p",
-        "p_adjusted",
-        "family",
-        "n_items",
-        "n_seeds",
-    ]
+    names = "arm_a,arm_b,benchmark,outcome,difference,ci_low,ci_high,p,p_adjusted,family,n_items,n_seeds"
+    columns = names.split(",")
     return pd.DataFrame(rows, columns=columns)
 
 
 def _statistics(folder: Path) -> None:
-    rng = rng_of("correlations")
-    rows = []
+    profiles = {name: pd.read_csv(folder.parent / f"profiles/{name}.csv")["value"] for name in PROFILES}
+    rows, specifications = [], []
     for sens in PROFILES[:3]:
         for rope in PROFILES[3:]:
-            r = rng.uniform(-0.7, -0.2)
-            p = np.clip([5e-4, 0.03, 0.21, 0.32, 0.11], 0, 1)
-            primary = (sens, rope) == ("sensitivity_all", "rope_output")
-            rows.append([sens, rope, primary, L, r, *p, r / 2, 0.93, 0.9, r / 0.91, r - 0.2, r + 0.25, 60, 24])
-    columns = (
-        "sensitivity,rope,primary,n_layers,r_s,p_plain,p_raw,p_depth,p_depth3,p_modified_t,partial_r_s,"
-        "reliability_x,reliability_y,r_dis,ci_low,ci_high,n_items_x,n_items_y"
-    )
-    write_csv(folder / "correlations.csv", pd.DataFrame(rows, columns=columns.split(",")))
-    write_csv(folder / "contrasts.csv", _contrasts())
-    claims = [
-        ["anti-localization", "direct", "-0.735", None, None, None, 0.5, "not_tested", "another model"],
-        ["anti-localization", "conceptual", "-0.735", 0.41, 0.16, 0.61, 0.5, "cannot_tell", "interval holds 0.5"],
-        ["co-located best", "direct", "+4 to +16 points", None, None, None, 0.04, "not_tested", "another model"],
-        ["co-located best", "conceptual", "+4 to +16 points", -0.01, -0.08, 0.03, 0.04, "does_not_hold_here", ""],
-        ["alphas above 1", "conceptual", "all above 1", 0.03, -0.01, 0.07, 0.0, "not_tested", "gate: 2 seeds of 6"],
-    ]
-    columns = ["claim", "scope", "published", "measured", "ci_low", "ci_high", "threshold", "verdict", "why"]
-    write_csv(folder / "claims.csv", pd.DataFrame(claims, columns=columns))
-    power = [
-        ["composite", "accuracy", "data", 2, 272, 0.03, 0.072],
-        ["mini_arc", "accuracy", "data", 2, 64, 0.06, 0.14],
-    ]
-    columns = ["benchmark", "outcome", "basis", "n_seeds", "n_items", "se", "mde"]
-    write_csv(folder / "power.csv", pd.DataFrame(power, columns=columns))
-    advice = "Adapt every layer: no tested choice of layers was better than LoRA on all layers beyond chance."
-    write_json(folder / "recommendation.json", {"arm": "standard_lora", "text": advice})
+            r = float(profiles[sens].corr(profiles[rope], method="spearman"))
+            row = {"sensitivity": sens, "rope": rope, "primary": (sens, rope) == ("sensitivity_all", "rope_output")}
+            row |= {"n_layers": L, "r_s": r, "p_plain": 4e-6, "p_raw": 0.03, "p_depth": 0.21, "p_depth3": 0.32}
+            row |= {"p_modified_t": 0.11, "partial_r_s": r / 3, "reliability_x": 0.93, "reliability_y": 0.9}
+            row |= {"r_dis": max(r / 0.91, -1), "ci_low": max(r / 0.91 - 0.1, -1), "ci_high": r / 0.91 + 0.2}
+            rows.append(row | {"n_items_x": 60, "n_items_y": 24, "overlap_k": 8, "overlap": 1, "note": ""})
+            for variant in ("as printed", "wrong_wrong/all/state", "task/unit/increment"):
+                value = r + rng_of(sens, rope, variant).normal(0, 0.1)
+                row = {"sensitivity": sens, "sensitivity_variant": variant, "rope": rope, "rope_variant": "as printed"}
+                specifications.append(row | {"n_layers": L, "r_s": value, "p_depth": 0.2, "partial_r_s": value / 3})
+    write_csv(folder / "correlations.csv", pd.DataFrame(rows))
+    write_csv(folder / "specifications.csv", pd.DataFrame(specifications))
+    contrasts = _contrasts()
+    write_csv(folder / "contrasts.csv", contrasts)
+    columns = ["arm_a", "arm_b", "benchmark", "outcome", "basis", "n_seeds", "n_items", "se", "mde", "family"]
+    se = (contrasts["ci_high"] - contrasts["ci_low"]) / 4
+    write_csv(folder / "power.csv", contrasts.assign(basis="data", se=se, mde=2.8 * se)[columns])
+    claims = []
+    for claim, published, unit, threshold, numbers, verdict, sub in CLAIMS:
+        row = {"claim": claim, "published": published, "threshold": threshold, "unit": unit, "source": "nowhere"}
+        row |= {"text": f"A made-up claim about {claim.replace('_', ' ')}", "known": "made up", "estimand": "made up"}
+        claims.append(row | {"scope": "direct", "verdict": "not_tested", "why": "made on another model"})
+        here = dict(zip(("measured", "ci_low", "ci_high"), numbers, strict=True)) if numbers else {}
+        claims.append(
+            row | here | {"scope": "conceptual", "verdict": verdict, "label": sub, "why": "made up for tests"}
+        )
+    write_csv(folder / "claims.csv", pd.DataFrame(claims))
+    write_json(folder / "recommendation.json", RECOMMENDATION)
+    write_json(folder / "findings.json", [*FINDINGS, RECOMMENDATION["text"]])
+
+
+CLAIMS = [  # claim, published, unit, threshold, measured with its interval, verdict, label
+    ("anti_localization", "-0.735", "", 0.5, (0.41, 0.16, 0.61), "cannot_tell", ""),
+    ("colocated_best", "4 to 16 points", "points", 4, (-1.2, -8.1, 3.0), "does_not_hold_here", "smaller"),
+    ("alphas_above_one", "all above 1", "log alpha", 0, (0.03, 0.01, 0.07), "holds_here", ""),
+    ("haiku", "67.1 against 68.3", "points", 4, None, "not_tested", ""),
+]
+FINDINGS = [
+    "Inconclusive: every number on this page is made up. sensitivity_all and rope_output over 30 layers: r_s = -0.85, "
+    "95 % interval -1.00 to -0.73; a synthetic study, which says nothing about any model.",
+    "Inconclusive: colocated is neither better nor worse than any of 5 other arms beyond chance. 272 items, 2 seeds: "
+    "random +3.6 [-3.4, +10.6], standard_lora -3.7 [-10.7, +3.3].",
+]
+RECOMMENDATION = {
+    "arm": "standard_lora",
+    "text": "Adapt all 30 layers with LoRA (arm standard_lora). This advice is made up, as all numbers here are.",
+    "lora_layers": list(range(L)),
+    "garfa_layers": [],
+    "candidates": [
+        {
+            "arm": arm,
+            "validate_loss": 1.6 + 0.01 * place,
+            "above_best": {"difference": 0.01 * place, "ci_low": 0.01 * place - 0.02, "ci_high": 0.01 * place + 0.02}
+            if place
+            else {},
+            "p_adjusted": 0.3 if place else None,
+            "compute_share": 1 - 0.05 * place,
+            "n_trainable": 1_300_000 + place,
+        }
+        for place, arm in enumerate(["standard_lora", "mid_block", "colocated"])
+    ],
+}
 
 
 def compute() -> pd.DataFrame:
-    """One row a job, as collect_compute writes it."""
+    """One row a job, as colocate.compute collects them."""
     rows = []
 
-    def job(rule, **values):
-        seconds = float(rng_of("seconds", rule, *values.values()).uniform(5, 60))
-        row = {"rule": rule, "model": MODEL, "device": "cpu", "seconds": seconds, "peak_memory_mib": 1200.0}
-        rows.append({**row, "joules": np.nan, "cost": seconds / 3600 * 0.04, **values})
+    def job(rule, label, **values):
+        seconds = float(rng_of("seconds", rule, label).uniform(5, 60))
+        row = {"rule": rule, "label": f"{rule} {label}", "device": "cpu", "dtype": "float32", "threads": 1}
+        row |= {"seconds": seconds, "tokens": np.nan, "steps": np.nan, "flops": np.nan, "peak_memory_mib": 1200.5}
+        row |= {"peak_gpu_memory_mib": np.nan, "joules": np.nan, "cost": seconds / 3600 * 0.04, "currency": "USD"}
+        rows.append(row | values)
 
     for profile in PROFILES:
-        job("profile_layers", profile=profile)
+        job("profile_layers", profile)
     for arm in ARMS:
         for seed in seeds_of(arm):
             if arm != "base":
-                job("train_arm", arm=arm, seed=seed, tokens=24000, flops=24000 * 6 * 1.345e8)
+                job("train_arm", f"{arm} seed {seed}", tokens=24000, steps=24, flops=24000 * 6 * 1.345e8)
             for benchmark in BENCHMARKS:
-                job("evaluate_arm", arm=arm, seed=seed, benchmark=benchmark)
+                job("evaluate_arm", f"{benchmark} {arm} seed {seed}")
     return pd.DataFrame(rows)

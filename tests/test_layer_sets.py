@@ -114,3 +114,13 @@ def test_layers_without_rope_are_refused_as_garfa_targets():
     geometry = GEOMETRY | {"rope_layers": [0, 1, 2, 3, 5, 6, 7, 8, 9]}
     with pytest.raises(InputError, match=r"layers \[4\] of this model have no rotary"):
         layer_sets.resolve("arm", 0, {"garfa": "top"}, None, RULES, SETS, geometry, TRAINING)
+
+
+def test_layer_gain_is_a_mean_over_seeds_with_a_t_interval():
+    gains = [{"layer": layer, "seed": seed, "gain": layer + seed} for layer in (0, 1) for seed in (0, 1)]
+    profile = layer_sets.gain_profile(gains)
+    assert list(profile.columns) == ["layer", "value", "ci_low", "ci_high", "n"]
+    assert profile["value"].tolist() == [0.5, 1.5]
+    # t(0.975, 1 df) = 12.706; the standard error of {0, 1} is 0.5.
+    assert profile["ci_low"].tolist() == pytest.approx([0.5 - 12.7062 / 2, 1.5 - 12.7062 / 2], abs=1e-3)
+    assert layer_sets.gain_profile(gains[::2])["ci_low"].isna().all()

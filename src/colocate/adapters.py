@@ -1,6 +1,6 @@
 """LoRA (Hu et al. 2021) and/or GARFA on chosen layers as one PEFT adapter: make it, save it, load it.
 
-LoRA     W x + (alpha / r) B A x on the linear modules `targets` of the LoRA layers; A (r, in), B (out, r), at first B = 0
+LoRA     W x + (alpha / r) B A x on the modules `targets` of the LoRA layers; A (r, in), B (out, r), B = 0 at first
 GARFA    log alpha (K,) of the child `rope_scale` that colocate.rope gives an attention, by PEFT's `modules_to_save`
 
 All adapter weights are float32, whatever the base model is: in bfloat16 an Adam step of 1e-4 of a weight would vanish.
@@ -42,11 +42,15 @@ def adapt(model, spec: AdapterSpec):
     if wrong:
         raise InputError(f"adapter: layers {wrong} do not exist: this model has layers 0 to {len(layers) - 1}")
     place = next(name for name, module in model.named_modules() if module is layers)
-    config = _lora_config(
-        place, {layer: _targets(layers[layer], layer, spec.targets) for layer in spec.lora_layers}, spec
-    )
+    targets = [
+        f"{place}.{layer}.{name}" for layer in spec.lora_layers for name in _targets(layers, layer, spec.targets)
+    ]
     add_rope_scale(model, spec.garfa_layers)
-    return get_peft_model(model, config)
+    adapted = get_peft_model(model, _lora_config(place, targets, spec))
+    found = {name for name, module in model.named_modules() if hasattr(module, "lora_A")}
+    if found != set(targets):  # PEFT renames some targets in families with experts
+        raise InputError(f"adapter: PEFT adapts {sorted(found)} instead of {targets}")
+    return adapted
 
 
 def save(model, path: str | Path, base: dict | None = None) -> None:
@@ -64,7 +68,9 @@ def save(model, path: str | Path, base: dict | None = None) -> None:
         )
     config = model.peft_config["default"].to_dict()
     config |= {"base_model_name_or_path": (base or {}).get("source"), "inference_mode": True}
-    write_json(path / CONFIG, config)
+    write_json(
+        path / CONFIG, {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+    )
     with replacing(path / WEIGHTS) as private:
         # One metadata key: safetensors writes several in random order, and equal adapters must be equal files.
         metadata = {"base_model": json.dumps(_identity(model.get_base_model()), sort_keys=True)}
@@ -76,6 +82,7 @@ def load(model, path: str | Path):
 
     InputError for a missing or damaged file, an adapter of another base model, or one of which a tensor does not fit.
     """
+    import torch
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors.torch import load_file
 
@@ -83,13 +90,17 @@ def load(model, path: str | Path):
 
     path = Path(path)
     _refuse_adapted(model)
-    _check_config(path / CONFIG)
+    config = _read_config(path / CONFIG)
     header, metadata = _header(path / WEIGHTS)
     if "base_model" in metadata:
         _check_base(json.loads(metadata["base_model"]), _identity(model), path)
-    add_rope_scale(model, sorted(int(match.group(1)) for match in map(ALPHAS.search, header) if match))
+    garfa_layers = sorted(int(match.group(1)) for match in map(ALPHAS.search, header) if match)
+    if bool(garfa_layers) != ("rope_scale" in (config.get("modules_to_save") or ())):
+        raise InputError(f"{path}: {CONFIG} and {WEIGHTS} disagree on whether this adapter has GARFA")
+    add_rope_scale(model, garfa_layers)
     try:
-        adapted = PeftModel.from_pretrained(model, str(path), torch_device=str(model.device), low_cpu_mem_usage=True)
+        with torch.random.fork_rng(devices=[]):  # PEFT draws weights before it reads them
+            adapted = PeftModel.from_pretrained(model, str(path), torch_device=str(model.device))
     except (RuntimeError, KeyError, ValueError) as error:
         raise InputError(f"{path}: the adapter does not fit this model: {error}") from error
     found, saved = get_peft_model_state_dict(adapted, save_embedding_layers=False), load_file(path / WEIGHTS)
@@ -120,35 +131,35 @@ def read_alphas(path: str | Path):
 # --- making -----------------------------------------------------------------------------------------------------------
 
 
-def _lora_config(place: str, targets: dict[int, list[str]], spec: AdapterSpec):
-    """PEFT's config. `place`: name of the list of layers; `targets`: the modules of each LoRA layer, by name in it."""
+def _lora_config(place: str, targets: list[str], spec: AdapterSpec):
+    """PEFT's config. `place`: name of the list of layers; `targets`: full names, so that no other layer matches.
+
+    Not a regular expression: for families with experts PEFT takes only the last names from it, in all layers.
+    """
     from peft import LoraConfig
     from peft.utils.constants import DUMMY_TARGET_MODULES
 
-    place = re.escape(place)
     ranks = {layer: spec.rank_of(layer) for layer in spec.lora_layers}
     alphas = {layer: spec.alpha_of(layer) for layer in spec.lora_layers}
     rank, alpha = (max(values.values(), default=1) for values in (ranks, alphas))
-    # A regular expression, not a list: PEFT keeps a list as a set, whose order changes from one saved file to the next.
-    modules = "|".join(re.escape(name) for name in sorted({name for names in targets.values() for name in names}))
-    pattern = rf"{place}\.({'|'.join(map(str, targets))})\.({modules})"
+    pattern = rf"{re.escape(place)}\.{{}}\..*"
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=rank,
         lora_alpha=alpha,
-        rank_pattern={rf"{place}\.{layer}\..*": value for layer, value in ranks.items() if value != rank},
-        alpha_pattern={rf"{place}\.{layer}\..*": value for layer, value in alphas.items() if value != alpha},
+        rank_pattern={pattern.format(layer): value for layer, value in ranks.items() if value != rank},
+        alpha_pattern={pattern.format(layer): value for layer, value in alphas.items() if value != alpha},
         lora_dropout=spec.dropout,
-        target_modules=pattern if targets else DUMMY_TARGET_MODULES,
+        target_modules=targets or DUMMY_TARGET_MODULES,
         modules_to_save=["rope_scale"] if spec.garfa_layers else None,
     )
 
 
-def _targets(module, layer: int, targets: tuple[str, ...]) -> list[str]:
+def _targets(layers, layer: int, targets: tuple[str, ...]) -> list[str]:
     """Names, within a decoder layer, of the linear modules that the targets mean: exactly one each."""
     from torch import nn
 
-    linear = [name for name, child in module.named_modules() if isinstance(child, nn.Linear)]
+    linear = [name for name, child in layers[layer].named_modules() if isinstance(child, nn.Linear)]
     found = {target: [name for name in linear if name.split(".")[-1] == target] for target in targets}
     for target, names in found.items():
         if len(names) != 1:
@@ -167,15 +178,16 @@ def _refuse_adapted(model) -> None:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def _check_config(path: Path) -> None:
+def _read_config(path: Path) -> dict:
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected an adapter folder with {CONFIG} and {WEIGHTS}")
     try:
-        kind = read_json(path).get("peft_type")
-    except (ValueError, AttributeError) as error:
+        config = read_json(path)
+    except ValueError as error:
         raise InputError(f"{path}: damaged: {error}") from error
-    if kind != "LORA":
-        raise InputError(f"{path}: peft_type: found {kind!r}, allowed: 'LORA'")
+    if config.get("peft_type") != "LORA":
+        raise InputError(f"{path}: peft_type: found {config.get('peft_type')!r}, allowed: 'LORA'")
+    return config
 
 
 def _header(path: Path) -> tuple[list[str], dict[str, str]]:

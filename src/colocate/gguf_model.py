@@ -48,7 +48,7 @@ LAYER_TENSORS = {  # GGUF name in a block -> name in a transformers layer
     "ffn_down": "mlp.down_proj",
 }
 UNQUANTISED = {0: "float32", 1: "float16", 32: "bfloat16"}  # general.file_type -> dtype
-NORMAL, CONTROL, USER_DEFINED = 1, 3, 4  # tokenizer.ggml.token_type
+NORMAL, CONTROL = 1, 3  # tokenizer.ggml.token_type
 
 
 def convert(gguf_file: str | Path, folder: str | Path) -> None:
@@ -190,30 +190,24 @@ def _write_tokenizer(metadata: dict, gguf_file: Path, folder: Path) -> None:
         found = get(key, False if value is False else None)
         if found != value:
             raise InputError(f"{gguf_file.name}: tokenizer.ggml.{key}: found {found!r}, allowed: {value!r}")
-    tokens, kinds = get("tokens"), get("token_type")
+    tokens, kinds, merges = get("tokens", []), get("token_type", []), get("merges", [])
     vocabulary = {token: index for index, token in enumerate(tokens)}
-    if len(vocabulary) != len(tokens) or len(kinds) != len(tokens):
+    if not merges or len(vocabulary) != len(tokens) or len(kinds) != len(tokens):
         raise InputError(
-            f"{gguf_file.name}: tokenizer.ggml.tokens: found {len(tokens)} tokens, of them {len(vocabulary)} different, "
-            f"and {len(kinds)} token types; expected equal numbers"
+            f"{gguf_file.name}: tokenizer.ggml: found {len(tokens)} tokens ({len(vocabulary)} different), {len(kinds)} "
+            f"token types and {len(merges)} merges; expected as many types as tokens, no token twice, and merges"
         )
-    foreign = sorted(set(kinds) - {NORMAL, CONTROL, USER_DEFINED})
+    foreign = sorted(set(kinds) - {NORMAL, CONTROL})
     if foreign:
-        raise InputError(f"{gguf_file.name}: tokenizer.ggml.token_type: found {foreign}, allowed: 1, 3 and 4")
+        raise InputError(f"{gguf_file.name}: tokenizer.ggml.token_type: found {foreign}, allowed: {NORMAL}, {CONTROL}")
 
-    merges = [tuple(merge.split(" ")) for merge in get("merges")]
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[tuple(merge.split(" ")) for merge in merges]))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_tokens(
-        [
-            AddedToken(token, special=kind == CONTROL, normalized=False)
-            for token, kind in zip(tokens, kinds, strict=True)
-            if kind != NORMAL
-        ]
-    )
+    specials = [token for token, kind in zip(tokens, kinds, strict=True) if kind == CONTROL]
+    tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in specials])
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
 
     settings = {

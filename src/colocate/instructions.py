@@ -263,6 +263,19 @@ def contamination(splits: dict[str, str | Path], references: dict[str, list[str]
     return pd.DataFrame(found, columns=["split", "item", "reference", "reference_item", "ngram"])
 
 
+def reference_texts(path: str | Path) -> list[str]:
+    """One text a row of a JSONL file of pairs or benchmark items: all its strings, question, answers and code alike."""
+
+    def strings(value) -> Iterable[str]:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict | list):
+            for inner in value.values() if isinstance(value, dict) else value:
+                yield from strings(inner)
+
+    return [" ".join(strings(row)) for _, row in _raw_rows(Path(path))]
+
+
 def _ngrams(words: list[str], n: int) -> Iterable[tuple[str, ...]]:
     return (tuple(words[i : i + n]) for i in range(len(words) - n + 1))
 

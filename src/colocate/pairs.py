@@ -83,7 +83,7 @@ def read_texts(files: str | Path | Sequence[str | Path]) -> list[Text]:
 
 
 def check(files, paraphrases=(), texts=()) -> list[str]:
-    """Every problem of these files as `file:line: field: what`, empty if they are sound. Each argument: a path or several.
+    """Every problem of these files as `file:line: field: what`, empty if they are sound. Each argument: a path or more.
 
     Ids are unique over all files together: they name the items of every table that follows.
     """
@@ -97,7 +97,7 @@ def check(files, paraphrases=(), texts=()) -> list[str]:
 
 
 def check_tokens(pairs: Iterable[Pair | Paraphrase], tokenizer, max_length: int) -> list[str]:
-    """Problems that show only with a model: a text longer than its context, or answers that its tokens do not tell apart."""
+    """Problems that show only with a model: texts beyond its context, answers that its tokens do not tell apart."""
     problems = []
     for pair in pairs:
         encoded = {}
@@ -145,10 +145,10 @@ def answers_of(pair: Pair | Paraphrase) -> list[str]:
 
 
 def swaps(pairs: Sequence[Pair]) -> list[tuple[Pair, Pair]]:
-    """Partners: two pairs of one language where each one's right answer is the other's wrong one. Each pair is used once.
+    """Partners: two pairs of one language where each one's right answer is the other's wrong one; each pair used once.
 
-    Over both texts of a partnership the right and the wrong side hold the same prompts and the same answers: what is left
-    between them is which answer follows which prompt.
+    Over both texts of a partnership the right and the wrong side hold the same prompts and the same answers: what is
+    left between them is which answer follows which prompt.
     """
     waiting: dict[tuple[str, str, str], list[Pair]] = {}
     found = []

@@ -150,7 +150,7 @@ def modelled_seconds(rule: str, config: dict, device: str) -> float:
     entries = [config["models"][name] for name in config["select"]["models"]]
     if rule in MODEL_RULES:
         kind = "cuda" if device == "cuda" else "cpu"
-        speed = SECONDS[device] / (1 if device == "cuda" else config.get("threads", 1))
+        speed = SECONDS[device] / (1 if device == "cuda" else config["threads"])
         each = [
             START[kind] + passes(rule, config, model, device) * parameters(model["geometry"]) * speed
             for model in entries

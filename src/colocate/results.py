@@ -5,6 +5,7 @@ wildcards. `load_inputs` reads the kinds asked for into one dict, the input of `
 `colocate.report`:
 
     geometry, recommendation        dict, {} where the file is absent
+    findings                        [sentence], [] where the file is absent
     profiles, variants, layer_sets  {name: table or dict}
     arms                            [resolved arm, with its `arm` and `seed`], by arm and seed
     evaluations                     arm, seed, benchmark, accuracy, stderr, n, status, and what else the summaries hold
@@ -34,6 +35,7 @@ LAYOUT = {
     "claims": "statistics/claims.csv",
     "power": "statistics/power.csv",
     "recommendation": "statistics/recommendation.json",
+    "findings": "statistics/findings.json",
 }
 
 COLUMNS = {
@@ -81,8 +83,8 @@ def _read(folder: Path, kind: str, select: dict[str, Iterable]):
     import pandas as pd
 
     files = list(find(folder, kind, select))
-    if kind in ("geometry", "recommendation"):
-        return read_json(files[0][1]) if files else {}
+    if kind in ("geometry", "recommendation", "findings"):
+        return read_json(files[0][1]) if files else [] if kind == "findings" else {}
     if kind in ("correlations", "specifications", "contrasts", "claims", "power"):
         return _csv(files[0][1]) if files else pd.DataFrame()
     if kind in ("profiles", "variants", "layer_sets"):
@@ -202,3 +204,18 @@ def wilson(p: float, n: float, z: float = 1.959964) -> tuple[float, float]:
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
     return centre - half, centre + half
+
+
+def run_of(path: str | Path) -> tuple[str, int]:
+    """(arm, seed) of a file below `.../{arm}/seed{seed}/`."""
+    folder = Path(path).parent
+    return folder.parent.name, int(folder.name.removeprefix("seed"))
+
+
+def by_run(paths: Iterable[str | Path], read):
+    """One table out of the files of several runs: each as `read(path)` gives it, with its arm and seed."""
+    import pandas as pd
+
+    parts = [read(path).assign(arm=run_of(path)[0], seed=run_of(path)[1]) for path in paths]
+    parts = [part for part in parts if len(part)] or parts[:1]  # an arm without RoPE scales leaves a header alone
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["arm", "seed"])

@@ -306,18 +306,17 @@ def _rotary(model: nn.Module, layer: int) -> Rotary:
 
 
 def _check_per_head(model: nn.Module, attention: nn.Module, rotary: Rotary, n_kv_heads: int) -> None:
-    """Compare the wrapped `apply_rotary_pos_emb` with the family's own, called for one KV head at a time (G = 2)."""
+    """Compare the wrapped `apply_rotary_pos_emb` with the family's own, which rotates all heads by one's angles."""
     rotate = inspect.unwrap(type(attention).forward).__globals__[ROTATE]
     rotate = getattr(rotate, "family", rotate)
     n_pairs, device = len(rotary.inv_freq), rotary.inv_freq.device
     positions = torch.tensor([[1, 7]], device=device)
     values = torch.linspace(-1, 1, 3 * n_kv_heads * 2 * 2 * n_pairs, device=device).view(1, -1, 2, 2 * n_pairs)
-    q, k = values[:, n_kv_heads:], values[:, :n_kv_heads]
+    q, k = values[:, n_kv_heads:], values[:, :n_kv_heads]  # G = 2
     inv_freq = scaled_frequencies(rotary.inv_freq, torch.linspace(-0.1, 0.1, n_kv_heads))
-    found = _per_head(rotate)(q, k, *rotary.cos_sin(inv_freq, positions, torch.float32))
-    one_by_one = [
-        rotate(q[:, 2 * head : 2 * head + 2], k[:, head : head + 1], *rotary.cos_sin(own, positions, torch.float32))
-        for head, own in enumerate(inv_freq)
-    ]
-    if not all(torch.equal(a, torch.cat(b, 1)) for a, b in zip(found, zip(*one_by_one, strict=True), strict=True)):
-        raise _refuse(model, f"its {ROTATE} cannot rotate each KV head by its own angles")
+    q_found, k_found = _per_head(rotate)(q, k, *rotary.cos_sin(inv_freq, positions, torch.float32))
+    for head, own in enumerate(inv_freq):
+        q_head, k_head = rotate(q, k, *rotary.cos_sin(own, positions, torch.float32))
+        queries, keys = slice(2 * head, 2 * head + 2), slice(head, head + 1)
+        if not (q_found[:, queries].equal(q_head[:, queries]) and k_found[:, keys].equal(k_head[:, keys])):
+            raise _refuse(model, f"its {ROTATE} cannot rotate each KV head by its own angles")

@@ -48,7 +48,7 @@ class Run:
         self.running: set[int] = set()
         self.failed: dict[int, tuple[str, str, str | None]] = {}  # jobid: job in words, why in one line, log
         self.seconds: dict[str, list[float]] = {}  # rule: durations seen in this run
-        self.finished_rules: set[str] = set()
+        self.makes_report = False
         self.started: float | None = None
         self.latest = 0.0
         self.nothing_to_do = self.interrupted = self.complete = False
@@ -88,6 +88,7 @@ class Run:
         stats = {rule: n for rule, n in fields["stats"].items() if rule != "total" and rule not in TARGETS}
         self.remaining = plan.ordered(stats)
         self.total = sum(stats.values())
+        self.makes_report = "write_report" in stats
         self.started = self.latest
         if not self.total:  # only a target, whose files are all there
             self.nothing_to_do = True
@@ -117,13 +118,10 @@ class Run:
         known = len(self.plan.measured & set(self.plan.jobs))
         source = {0: "a rough estimate: nothing has been measured here yet", len(self.plan.jobs): "by earlier runs"}
         said = source.get(known, "partly measured in earlier runs, partly estimated")
-        cost = f"{text.about(self.plan.wall(self.cores, self.gpus))} {place} ({said})"
-        prices = config.get("prices")
-        if prices:
-            price = self.plan.price(prices, config.get("threads", 1))
-            shown = f"{price:.2f}" if price >= 0.01 else "under 0.01"
-            cost += f"; {shown} {prices['currency']} at the config's prices"
-        return cost
+        time = f"{text.about(self.plan.wall(self.cores, self.gpus))} {place} ({said})"
+        price = self.plan.price(config["prices"], config["threads"])
+        shown = f"{price:.2f}" if price >= 0.01 else "under 0.01"
+        return f"{time}; {shown} {config['prices']['currency']} at the config's prices"
 
     def _job_info(self, message: str, fields: dict) -> Lines:
         config = plan.announced()
@@ -157,11 +155,10 @@ class Run:
         self.running.discard(jobid)
         self.failed.pop(jobid, None)
         self.seconds.setdefault(rule, []).append(took)
-        self.finished_rules.add(rule)
         self.remaining[rule] = max(0, self.remaining.get(rule, 0) - 1)
         self.done += 1
         left = self.seconds_left()
-        share = f"{self.done / self.total:.0%}" if self.total else "?"
+        share = f"{100 * self.done / self.total:.0f} %"
         hint = f"({share}, {text.about(left)} left)" if left else f"({share})"
         return [("done", f"{self._count()}  {self._label(jobid)}  done in {text.duration(took)}   {hint}")]
 
@@ -241,8 +238,7 @@ class Run:
             if job["rule"] in remaining and seconds[job["rule"]] > 0:
                 elapsed = (self.latest - job["start"]) / seconds[job["rule"]]
                 remaining[job["rule"]] -= min(0.9, elapsed)
-        gpu_slots = self.gpus if self.plan is not None and self.plan.cuda and self.gpus else self.cores
-        slots = {rule: gpu_slots if rule in plan.MODEL_RULES else self.cores for rule in remaining}
+        slots = self.plan.slots(self.cores, self.gpus) if self.plan else dict.fromkeys(remaining, self.cores)
         return plan.wall_seconds(remaining, seconds, slots)
 
     def _count(self, blank: bool = False) -> str:
@@ -270,7 +266,7 @@ class Run:
             return [("failed", head), *self._resume_lines()]
         took = text.duration(self.latest - self.started)
         lines = [("head", f"\nFinished: {text.plural(self.total, 'job')} in {took}.")]
-        if "write_report" in self.finished_rules:
+        if self.makes_report:
             lines += self._report_lines(config) + self._finding_lines(config)
         return lines
 

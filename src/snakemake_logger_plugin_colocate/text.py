@@ -66,7 +66,8 @@ def reason(logs: list[str]) -> tuple[list[str], str | None]:
     return [], next((name for name in logs if Path(name).exists()), None)
 
 
-def command(argv: str) -> str:
-    """A command line as one would type it: without the folder of the program."""
-    program, _, rest = argv.partition(" ")
-    return f"{Path(program).name} {rest}".strip()
+def command(line: str) -> str:
+    """A command line that goes on with a run: without the program's folder and without what forces finished jobs."""
+    program, *words = line.split(" ")
+    name = Path(program).name.replace("__main__.py", "snakemake")
+    return " ".join([name, *(word for word in words if word not in ("-F", "--forceall"))])

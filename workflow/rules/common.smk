@@ -232,8 +232,8 @@ def where_settings() -> dict:
 def profile_settings(wildcards) -> dict:
     entry = STUDY["profiles"][wildcards.profile]
     keys = ("metric", *METRIC_SETTINGS[entry["metric"]])
-    chosen = {key: entry[key] for key in keys}
-    return chosen | where_settings() | {"limit": STUDY["pairs"]["limit"], "seed": STUDY["statistics"]["seed"]}
+    chosen = {key: entry[key] for key in keys} | {"seed": STUDY["statistics"]["seed"]}
+    return {"profile": chosen, "limit": STUDY["pairs"]["limit"]} | where_settings()
 
 
 def training_settings(wildcards) -> dict:
@@ -257,11 +257,8 @@ def arm_settings(wildcards) -> dict:
 
 
 def arm_profile_settings(wildcards) -> dict:
-    return {
-        "metric": wildcards.metric,
-        "limit": STUDY["pairs"]["limit"],
-        "seed": STUDY["statistics"]["seed"],
-    } | where_settings()
+    chosen = {"metric": wildcards.metric, "seed": STUDY["statistics"]["seed"]}
+    return {"profile": chosen, "limit": STUDY["pairs"]["limit"]} | where_settings()
 
 
 def evaluation_settings(wildcards) -> dict:
@@ -303,24 +300,34 @@ def correlation_settings() -> dict:
     return {key: STUDY["statistics"][key] for key in keys} | {"metrics": metrics_by_profile()}
 
 
+def random_arms(model: str) -> list[str]:
+    """Arms whose layers are drawn anew for every seed."""
+    drawn = {name for name, entry in STUDY["layer_sets"].items() if "random" in entry}
+    return [arm for arm in arms_of(model) if drawn & set(configuration.arm_sets(STUDY, arm))]
+
+
 def contrast_settings(wildcards) -> dict:
-    return {
-        "reference": STUDY["statistics"]["reference"],
-        "primary_against": STUDY["statistics"]["primary_against"],
-        "runs": runs(wildcards.model),
-        "seed": STUDY["statistics"]["seed"],
-    }
+    chosen = {key: STUDY["statistics"][key] for key in ("reference", "primary_against")}
+    against = [SAME.get(arm, arm) for arm in chosen["primary_against"]]
+    return chosen | {"primary_against": against, "random_arms": random_arms(wildcards.model)}
+
+
+def top_sets() -> dict[str, str]:
+    """Names of S and R: the sets that the reference arm's study takes from the top of the two primary profiles."""
+    by = {"sensitive": STUDY["statistics"]["primary_sensitivity"], "positional": STUDY["statistics"]["primary_rope"]}
+    tops = {entry["by"]: name for name, entry in reversed(STUDY["layer_sets"].items()) if "top" in entry}
+    return {role: tops[profile] for role, profile in by.items() if profile in tops}
 
 
 def claim_settings(wildcards) -> dict:
-    keys = ("primary_sensitivity", "primary_rope", "reference", "seed")
-    return {
-        "model": wildcards.model,
-        "arms": {arm: STUDY["arms"][arm] for arm in arms_of(wildcards.model)},
-        "statistics": {key: STUDY["statistics"][key] for key in keys},
-        "metrics": metrics_by_profile(),
-        "benchmarks": {name: STUDY["benchmarks"][name] for name in SELECT["benchmarks"]},
+    """The study's scope, so that a claim made elsewhere is only judged conceptually, and the names it is judged by."""
+    scope = {
+        "model": f"{wildcards.model} {STUDY['models'][wildcards.model]['source']}",
+        "mixture": [source.get("path", source["kind"]) for source in STUDY["mixture"]["sources"]],
+        "benchmarks": SELECT["benchmarks"],
     }
+    chosen = {key: STUDY["statistics"][key] for key in ("reference", "seed")}
+    return chosen | {"scope": scope, "sets": top_sets()}
 
 
 def figure_inputs(wildcards) -> list[str]:
@@ -329,6 +336,7 @@ def figure_inputs(wildcards) -> list[str]:
     kinds = {
         "geometry": [f"{base}/geometry.json"],
         "profiles": profiles_of(model),
+        "variants": profiles_of(model, ".variants.parquet"),
         "layer_sets": [f"{base}/layer_sets/{name}.json" for name in selected_sets(model)],
         "arms": [f"{base}/arms/{arm}/seed{seed}.json" for arm, seed in runs(model, trained_only=True)],
         "alphas": adapters_of(model, "alphas.csv"),

@@ -7,6 +7,8 @@ rule write_report:
         compute=f"{RESULTS}/compute.csv",
         across=f"{RESULTS}/across_models.csv",
         contamination=f"{RESULTS}/mixture/contamination.csv",
+        claims="data/published/claims.csv",
+        records=run_records(),
         statistics=targets("profiles", "statistics", "figures"),
         evaluations=lambda w: [file for model in SELECT["models"] for file in evaluations_of(model, ".json")],
         training=lambda w: [file for model in SELECT["models"] for file in adapters_of(model, "training_log.csv")],
@@ -26,4 +28,4 @@ rule write_report:
         code=code("write_report"),
         env=env("write_report"),
     shell:
-        command("write_report", "config compute across contamination", "html")
+        command("write_report", "config claims records", "html")

@@ -31,7 +31,6 @@ rule correlate_profiles:
 
 rule contrast_arms:
     input:
-        geometry=f"{BASE}/geometry.json",
         summaries=lambda w: evaluations_of(w.model, ".json"),
         per_item=lambda w: evaluations_of(w.model, ".items.parquet"),
         heldout=lambda w: adapters_of(w.model, "heldout.parquet"),
@@ -52,20 +51,18 @@ rule contrast_arms:
         code=code("contrast_arms"),
         env=env("contrast_arms"),
     shell:
-        command("contrast_arms", "geometry summaries per_item heldout", "contrasts power", "{wildcards.model}")
+        command("contrast_arms", "summaries per_item heldout", "contrasts power", "{wildcards.model}")
 
 
 rule judge_claims:
     input:
         claims="data/published/claims.csv",
-        geometry=f"{BASE}/geometry.json",
         correlations=f"{BASE}/statistics/correlations.csv",
         contrasts=f"{BASE}/statistics/contrasts.csv",
-        power=f"{BASE}/statistics/power.csv",
+        pairs=STUDY["pairs"]["files"],
         profiles=lambda w: profiles_of(w.model),
         per_item=lambda w: profiles_of(w.model, ".items.parquet"),
         layer_sets=lambda w: [f"{RESULTS}/{w.model}/layer_sets/{name}.json" for name in selected_sets(w.model)],
-        arms=lambda w: [f"{RESULTS}/{w.model}/arms/{arm}/seed{seed}.json" for arm, seed in runs(w.model, True)],
         alphas=lambda w: adapters_of(w.model, "alphas.csv"),
         summaries=lambda w: evaluations_of(w.model, ".json"),
         arm_profiles=lambda w: arm_profiles_of(w.model),
@@ -87,7 +84,7 @@ rule judge_claims:
     shell:
         command(
             "judge_claims",
-            "claims geometry correlations contrasts power profiles per_item layer_sets arms alphas summaries arm_profiles",
+            "claims correlations contrasts pairs profiles per_item layer_sets alphas summaries arm_profiles",
             "verdicts",
             "{wildcards.model}",
         )
@@ -95,6 +92,7 @@ rule judge_claims:
 
 rule recommend_layers:
     input:
+        geometry=f"{BASE}/geometry.json",
         correlations=f"{BASE}/statistics/correlations.csv",
         contrasts=f"{BASE}/statistics/contrasts.csv",
         claims=f"{BASE}/statistics/claims.csv",
@@ -113,13 +111,13 @@ rule recommend_layers:
         runtime=10,
         gpu=0,
     params:
-        cfg=lambda w: canonical({"model": w.model, "reference": STUDY["statistics"]["reference"]}),
+        cfg=lambda w: canonical({"random_arms": random_arms(w.model)}),
         code=code("recommend_layers"),
         env=env("recommend_layers"),
     shell:
         command(
             "recommend_layers",
-            "correlations contrasts claims arms heldout",
+            "geometry correlations contrasts claims arms heldout",
             "recommendation findings",
             "{wildcards.model}",
         )
@@ -142,7 +140,7 @@ rule compare_models:
         runtime=10,
         gpu=0,
     params:
-        cfg=canonical({"models": SELECT["models"], "reference": STUDY["statistics"]["reference"]}),
+        cfg=canonical({"models": SELECT["models"]}),
         code=code("compare_models"),
         env=env("compare_models"),
     shell:

@@ -13,6 +13,7 @@ with Job(__doc__, inputs="model geometry adapter pairs* texts", outputs="profile
     tokenizer = models.load_tokenizer(job.input.model.parent)
     model = models.load_model(job.input.model.parent, place["dtype"], place["device"])
     arm = adapters.load(model, job.input.adapter.parent)
-    measured = profiles.compute(settings["metric"], arm, tokenizer, settings, data, job.progress)
+    chosen = settings["profile"]
+    measured = profiles.compute(chosen["metric"], arm, tokenizer, chosen, data, job.progress)
     files.write_csv(job.out.profile, measured.profile)
     job.record.update(device=place["device"], dtype=place["dtype"])

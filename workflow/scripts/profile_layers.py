@@ -13,9 +13,11 @@ with Job(__doc__, inputs="model geometry pairs* paraphrases texts", outputs="pro
         "texts": pairs.read_texts(job.input.texts),
     }
     tokenizer = models.load_tokenizer(job.input.model.parent)
-    dtype = profiles.METRICS[settings["metric"]].dtype or place["dtype"]
+    # In bfloat16, rounding alone would imitate an influence that falls with depth: the RoPE metrics compute in float32.
+    dtype = "float32" if settings["profile"]["metric"] == "rope_influence" else place["dtype"]
     model = models.load_model(job.input.model.parent, dtype, place["device"])
-    measured = profiles.compute(settings["metric"], model, tokenizer, settings, data, job.progress)
+    chosen = settings["profile"]
+    measured = profiles.compute(chosen["metric"], model, tokenizer, chosen, data, job.progress)
     files.write_csv(job.out.profile, measured.profile)
     files.write_parquet(job.out.per_item, measured.items)
     files.write_parquet(job.out.variants, measured.variants)

@@ -1,1 +1,20 @@
-print(1)
+"""Recommend the layers to adapt, and put the study's findings into words."""
+
+import pandas as pd
+
+from colocate import files, results
+from colocate.provenance import Job
+from colocate.statistics import contrasts, findings, recommendation
+
+INPUTS = "geometry correlations contrasts claims arms* heldout*"
+
+with Job(__doc__, inputs=INPUTS, outputs="recommendation findings") as job:
+    tables = [pd.read_csv(getattr(job.input, name)) for name in ("correlations", "contrasts", "claims")]
+    advice = recommendation.recommend(
+        contrasts.stack_heldout({results.run_of(path): pd.read_parquet(path) for path in job.input.heldout}),
+        [files.read_json(path) for path in job.input.arms],
+        n_layers=files.read_json(job.input.geometry)["n_layers"],
+        random_arms=job.settings["random_arms"],
+    )
+    files.write_json(job.out.recommendation, advice)
+    files.write_json(job.out.findings, findings.findings(*tables, advice))

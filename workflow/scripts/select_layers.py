@@ -4,7 +4,7 @@ import pandas as pd
 
 from colocate import files, layer_sets
 from colocate.errors import InputError
-from colocate.profiles.rope_influence import unresolved
+from colocate.profiles.noise_floor import unresolved
 from colocate.provenance import Job
 
 with Job(__doc__, inputs="geometry profile* variants* sets*", outputs="layer_set") as job:
@@ -14,6 +14,13 @@ with Job(__doc__, inputs="geometry profile* variants* sets*", outputs="layer_set
     if job.input.profile:
         table = pd.read_csv(job.input.profile[0])
         profile = dict(zip(table["layer"].tolist(), table["value"].tolist(), strict=True))
+    for path in job.input.variants:
+        unsure = unresolved(pd.read_parquet(path))
+        if len(unsure) > geometry["n_layers"] / 3:
+            raise InputError(
+                f"layer_sets.{name}.by: profile {rule['by']} is under three times its noise floor in layers {unsure}; "
+                "a set may be made from a profile with at most a third of the layers unresolved"
+            )
     sets = {path.stem: files.read_json(path)["layers"] for path in job.input.sets}
     layers = layer_sets.select(name, rule, geometry["n_layers"], profile, sets)
     files.write_json(job.out.layer_set, {"name": name, "rule": rule, "layers": layers})

@@ -6,7 +6,7 @@ they do.
 
 import numpy as np
 
-from colocate.figures.style import ON_DARK, ON_LIGHT, canvas, label, message, signed
+from colocate.figures.style import MUTED, ON_DARK, ON_LIGHT, canvas, label, message, signed
 from colocate.results import primary_pair
 
 
@@ -40,7 +40,7 @@ def draw(inputs: dict):
 
 def numbered(axis, x, y, layers):
     """Dots with the layer's number inside, coloured by depth."""
-    dots = axis.scatter(x, y, c=layers, cmap="cividis", s=140, linewidth=0)
+    dots = axis.scatter(x, y, c=layers, cmap="cividis", s=140, linewidth=0.6, edgecolor=MUTED)
     for layer, left, up in zip(layers, x, y, strict=True):
         colour = ON_LIGHT if dots.norm(layer) > 0.5 else ON_DARK
         axis.text(left, up, str(layer), ha="center", va="center", fontsize=7, color=colour)

@@ -34,7 +34,7 @@ class Metric:
 class Profile:
     """What a metric found.
 
-    profile    DataFrame layer, value, ci_low, ci_high, n: one row a layer; NaN and n = 0 where the metric is not defined
+    profile    DataFrame layer, value, ci_low, ci_high, n: a row a layer; NaN and n = 0 where the metric is not defined
     items      DataFrame item, layer, value: the values that `profile` averages, or None
     variants   DataFrame variant, item, layer, kv_head, value: everything the pass gave; kv_head -1 = all of the layer
     """
@@ -59,7 +59,7 @@ METRICS = {
         Metric(
             name="rope_influence",
             module="colocate.profiles.rope_influence",
-            formula="output: mean KL(p || p_alpha) with layer l at alpha = exp(+-log_alpha); also local, fisher, removal",
+            formula="output: mean KL(p || p_alpha), layer l at alpha = exp(+-log_alpha); also local, fisher, removal",
             source="this project (Rao 2026 names the quantity and prints no definition)",
             needs="texts",
             items=True,

@@ -1,4 +1,4 @@
-"""Look into a running decoder: pooled outputs of all layers, inputs of all layers, and a forward that starts at layer l.
+"""Look into a running decoder: pooled outputs of all layers, inputs of all layers, a forward that starts at layer l.
 
 Hooks, never `output_hidden_states`: its last entry is after the final norm, and its first layer is the embedding.
 """
@@ -121,10 +121,10 @@ def first(output) -> Tensor:
 
 @contextmanager
 def resumed(model, layer: int, hidden: Tensor) -> Iterator[None]:
-    """Within the block, forwards of `model` start at `layer` with the input `hidden` (B, T, D): the layers below do not run.
+    """Within the block, forwards of `model` start at `layer` with the input `hidden` (B, T, D); no layer below runs.
 
-    The model's own forward goes on doing all the rest (masks, positions, final norm, head), so nothing of it is repeated
-    here. The token ids passed in the block need the shape (B, T); their values do not matter.
+    The model's own forward goes on doing all the rest (masks, positions, final norm, head), so nothing of it is
+    repeated here. The token ids passed in the block need the shape (B, T); their values do not matter.
     """
     layers = decoder_layers(model)
 
@@ -148,7 +148,7 @@ def _pass_through(hidden_states: Tensor, *args, **kwargs) -> Tensor:
 
 @contextmanager
 def in_float32(model) -> Iterator[None]:
-    """Within the block, half-precision weights are float32. Exact both ways; a float32 or float64 model stays as it is."""
+    """Within the block, half-precision weights are float32. Exact both ways; float32 and float64 stay as they are."""
     halves = (torch.float16, torch.bfloat16)
     narrow = [(t, t.dtype) for t in chain(model.parameters(), model.buffers()) if t.dtype in halves]
     for tensor, _ in narrow:

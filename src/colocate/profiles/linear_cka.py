@@ -3,12 +3,13 @@
 Formula   X, Y (n, D): the pooled outputs of layer l for n texts, base and arm; K = X X^T, L = Y Y^T (n, n)
           CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L))
 biased    HSIC(K, L) = tr(H K H L), H = I - 1/n: the published form. For independent data it tends to 1 as D / n grows
-debiased  HSIC(K, L) = [tr(K' L') + 1'K'1 1'L'1 / ((n-1)(n-2)) - 2/(n-2) 1'K'L'1] / (n (n-3)), K' = K with a zero diagonal:
-          unbiased, so 0 on average for independent data; it can be negative
-Source    Kornblith et al. 2019, arXiv:1905.00414; Song et al. 2012, JMLR 13, equation 5; Murphy et al. 2024, arXiv:2405.01012.
+debiased  HSIC(K, L) = [tr(K' L') + 1'K'1 1'L'1 / ((n-1)(n-2)) - 2/(n-2) 1'K'L'1] / (n (n-3)), K' = K with its
+          diagonal 0: unbiased, so 0 on average for independent data; it can be negative
+Source    Kornblith et al. 2019, arXiv:1905.00414; Song et al. 2012, JMLR 13, equation 5; Murphy et al. 2024,
+          arXiv:2405.01012 (debiased CKA).
 
-Texts: the right text of every pair and paraphrase. Variants estimator/pool, with (`all`) and without (`skip_first`) token 0, and
-over the answer. The interval comes from halves of the texts without replacement (intervals.half_sampling).
+Texts: the right text of every pair and paraphrase. Variants estimator/pool, with (`all`) and without (`skip_first`)
+token 0 among them. The interval comes from halves of the texts without replacement (intervals.half_sampling).
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which layers of a RoPE-influence profile stand clear of rounding noise. Light: pandas alone, for the rules that pick layers.
+"""Which layers of a RoPE-influence profile stand clear of rounding noise. Light, for the rules that pick layers.
 
 A layer is resolved if its influence is at least 3 times what rounding alone gives there (variant `noise_floor`, see
 rope_influence). In bfloat16 rounding alone falls with depth and imitates "early layers dominate".
@@ -13,7 +13,8 @@ MOST_UNRESOLVED = 1 / 3
 def unresolved(variants) -> list[int]:
     """Layers whose influence is under 3 times their noise floor; none if the variants hold no floor (method `local`).
 
-    variants: the table variant, item, layer, kv_head, value of one rope_influence profile. Layers without RoPE do not count.
+    variants: the table variant, item, layer, kv_head, value of one rope_influence profile. Layers without RoPE do not
+    count.
     """
     whole = variants[variants["kv_head"] < 0]
     means = whole.pivot_table(index="layer", columns="variant", values="value", aggfunc="mean")
@@ -34,6 +35,6 @@ def check_resolved(variants, name: str) -> None:
     if len(layers) > MOST_UNRESOLVED * n_layers:
         listed = ", ".join(str(layer) for layer in layers)
         raise InputError(
-            f"profile {name}: {len(layers)} of {n_layers} layers are under {FLOORS} times their noise floor ({listed}); "
-            "at most a third may be for a source of layer sets: raise log_alpha"
+            f"profile {name}: {len(layers)} of {n_layers} layers are under {FLOORS} times their noise floor: {listed}; "
+            "a source of layer sets may have a third: raise log_alpha"
         )

@@ -1,21 +1,21 @@
 """RoPE influence of layer l: how much the model, or the layer, changes when the layer's rotary base changes.
 
-The layer's K KV heads all get the base theta alpha with alpha = exp(+e) and exp(-e), e = log_alpha; p is the model's next-token
-distribution, over positions m >= 16 of windows of a fixed number of tokens (item = window). Methods:
+The layer's K KV heads all get the base theta alpha with alpha = exp(+e) and exp(-e), e = log_alpha; p is the model's
+next-token distribution, over positions m >= 16 of windows of a fixed number of tokens (item = window). Methods:
 
 output    mean over positions of KL(p || p_alpha), mean of the two signs
 removal   mean over positions of KL(p || p_0), where layer l rotates nothing (every angle 0)
-fisher    mean over positions of E_{y ~ p} (d log p(y) / d log alpha)^2 at alpha = 1: the limit of 2 KL / e^2. With t_y the
-          derivative of logit y it is the variance of t under p, since E_{y ~ p} d log p = 0
+fisher    mean over positions of E_{y ~ p} (d log p(y) / d log alpha)^2 at alpha = 1: the limit of 2 KL / e^2. With t_y
+          the derivative of logit y it is the variance of t under p, since E_{y ~ p} d log p = 0
 local     ||o_alpha - o||_F / ||o||_F, o the output of the layer's attention for the same input, mean of the two signs
 
-Precision: output, removal and fisher run in float32 whatever the model's dtype (a bfloat16 KL is rounding noise), softmax and sums
-in float64. `local` keeps the model's dtype.
-Noise floor (variant `noise_floor`, on the first windows): the output computation with alpha = 1, where every element of layer
-l's input is moved to its neighbouring float, up or down at random. All operations from layer l on then round afresh,
-as they do when alpha changes; what KL remains is rounding alone. For fisher the floor is 2 KL / e^2 likewise.
-Cost: layer l leaves the layers below alone, so one base pass keeps every layer's input and only the layers from l on rerun, both
-signs in one batch.
+Precision: output, removal and fisher run in float32 whatever the model's dtype (a bfloat16 KL is rounding noise),
+softmax and sums in float64. `local` keeps the model's dtype.
+Noise floor (variant `noise_floor`, on the first window): the output computation with alpha = 1, where every element of
+layer l's input is moved to its neighbouring float, up or down at random. All operations from layer l on then round
+afresh, as they do when alpha changes; what KL remains is rounding alone. For fisher the floor is 2 KL / e^2 likewise.
+Cost: layer l leaves the layers below alone, so one base pass keeps every layer's input and only the layers from l on
+rerun, both signs in one batch.
 Source: this project. Rao 2026 (arXiv:2604.07766) names the quantity and prints no definition.
 
 Variants: the method's name; output_plus and output_minus or local_plus and local_minus, the single signs; noise_floor;
@@ -43,14 +43,14 @@ from colocate.profiles.settings import at_least, choice, parse
 from colocate.profiles.windows import windows
 from colocate.rope import rope_layers, rope_removed, rope_scaled
 
-LIMITS = {"output": 6, "removal": 6, "fisher": 3, "local": 24}  # windows: what two CPU minutes buy on a 135M model
+LIMITS = {"output": 8, "removal": 8, "fisher": 4, "local": 24}  # windows: about two CPU minutes on a 135M model
 FIRST_POSITION = 16  # earlier positions have hardly any context whose order could matter
-FLOOR_WINDOWS = 2
+FLOOR_WINDOWS = 1
 
 
 @dataclass(frozen=True)
 class Settings:
-    """text_tokens: length of a window. max_texts: number of windows, 0 = LIMITS[method]. seed: of floor and bootstrap."""
+    """text_tokens: length of a window. max_texts: most windows, 0 = LIMITS[method]. seed: of floor and bootstrap."""
 
     method: str = "output"
     log_alpha: float = 0.693

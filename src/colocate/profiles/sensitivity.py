@@ -4,15 +4,15 @@ Formula   s_l = mean over pairs of 1 - cos(h+_l, h-_l)
           h_l (D,): output of decoder layer l, pooled over tokens in float32; the cosine in float64.
 Source    Rao 2026, arXiv:2604.07766, as far as it is known: mean pooling over all tokens, 15 hand-made pairs.
 
-The print leaves open over which tokens one pools, and the cosine is symmetric: it cannot tell "wrong" from "different". So one
-pass gives every combination of three choices, as variants named contrast/pool/form:
+The print leaves open over which tokens one pools, and the cosine is symmetric: it cannot tell "wrong" from "different".
+So one pass gives every combination of three choices, as variants named contrast/pool/form:
 
 contrast  task         correct against incorrect
           core         the same over the pairs tagged `core` alone
           wrong_wrong  incorrect against incorrect2: what a difference in wording makes, rightness aside
           paraphrase   two right answers: the same from the other side
-          swap         two pairs of which each one's right answer is the other's wrong one: the mean of both right texts against
-                       the mean of both wrong texts. Both sides hold the same prompts and the same answers
+          swap         two pairs, each one's right answer the other's wrong one: the mean of both right texts against
+                       the mean of both wrong ones. Both sides hold the same prompts and the same answers
 pool      all, skip_first, answer, unit        (capture.pooled_states)
 form      state        h_l
           increment    h_l - h_{l-1}, what the layer adds
@@ -76,7 +76,8 @@ def compute(model, tokenizer, settings: dict, data: dict, progress: Progress = s
 def contrasts(states: np.ndarray, index: dict, data: dict) -> dict[str, tuple[list[str], np.ndarray]]:
     """Variant name to its items and their distances (n, L).
 
-    states (texts, FORMS, POOLS, L, D); index: (id, answer field) to the text's row. Contrasts without items are left out.
+    states (texts, FORMS, POOLS, L, D); index: (id, answer field) to the text's row. A contrast without items is left
+    out.
     """
     pairs, paraphrases, partners = data["pairs"], data.get("paraphrases", ()), swaps(data["pairs"])
 
@@ -111,12 +112,15 @@ def contrasts(states: np.ndarray, index: dict, data: dict) -> dict[str, tuple[li
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """1 - cos of (..., D) and (..., D) as half the squared distance of the unit vectors, which keeps its digits near 0."""
+    """1 - cos of (..., D) and (..., D), as half the squared distance of the unit vectors: exact near 0 as well."""
     return ((_unit(a) - _unit(b)) ** 2).sum(axis=-1) / 2
 
 
 def mean_distance(states: np.ndarray) -> np.ndarray:
-    """Mean of 1 - cos over all pairs of different rows of (n, ..., D): 1 - (||sum of unit vectors||^2 - n) / (n (n - 1))."""
+    """Mean of 1 - cos over all pairs of different rows of (n, ..., D), without a loop over pairs.
+
+    With u the unit vectors: sum over i != j of u_i u_j = ||sum u||^2 - n.
+    """
     n, total = len(states), sum(_unit(row) for row in states)
     return 1 - ((total**2).sum(axis=-1) - n) / (n * (n - 1))
 

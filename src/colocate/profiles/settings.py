@@ -1,4 +1,4 @@
-"""From a config entry to a metric's frozen settings: unknown keys, wrong types and unknown choices are errors by name."""
+"""From a config entry to a metric's frozen settings: unknown keys, wrong types and unknown choices are named errors."""
 
 from dataclasses import fields
 

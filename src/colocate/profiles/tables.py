@@ -9,7 +9,7 @@ ALL_HEADS = -1
 
 
 def mean_profile(values: np.ndarray, seed: int) -> pd.DataFrame:
-    """values (n, L) to layer, value, ci_low, ci_high, n. A layer whose values are all NaN is not defined: NaN and n = 0."""
+    """values (n, L) to layer, value, ci_low, ci_high, n. A layer without values (all NaN) keeps NaN and n = 0."""
     low, high = bootstrap_mean(values, seed)
     n = np.sum(~np.isnan(values), axis=0)
     return profile(values.mean(axis=0), low, high, n)

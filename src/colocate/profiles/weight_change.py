@@ -1,12 +1,12 @@
 """Weight change of layer l: how far LoRA moved the layer's weights, relative to their size.
 
 Formula   w_l = sqrt(sum_W ||scale B A||_F^2 / sum_W ||W||_F^2), over the linear modules W of layer l
-          A (r, in), B (out, r); ||B A||_F^2 = tr((B^T B)(A A^T)), so the product (out, in) is never made and nothing merged
+          A (r, in), B (out, r); ||B A||_F^2 = tr((B^T B)(A A^T)): no (out, in) product, nothing merged
 Source    Zhao et al. 2026, arXiv:2604.11838 (Frobenius norm of the change per layer, q, k, v, o; relative to W here).
 
 Variants: `all` linear modules of the layer, `attention` (the published choice), and each module by its name. A module
-without LoRA counts with a change of 0, so that arms which adapt different modules or layers compare. Exact: no interval.
-GARFA's alphas are not weights and do not count.
+without LoRA counts with a change of 0, so that arms which adapt different modules or layers compare. Exact, so
+without interval. GARFA's alphas are not weights and do not count.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,6 @@ from colocate.files import Progress, silent
 from colocate.models import attention, decoder_layers
 from colocate.profiles import Profile, tables
 from colocate.profiles.settings import choice, parse
-
 
 PARTS = ("all", "attention")
 

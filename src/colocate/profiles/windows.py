@@ -1,7 +1,7 @@
 """Windows of a fixed number of tokens from running texts: influence of position depends on length, so length is held.
 
-Windows of one text are alike, so all first windows come before all second ones. A text shorter than the window is joined with
-the texts after it. A tokenizer that begins texts with a bos token has it at the start of every window.
+Windows of one text are alike, so all first windows come before all second ones. A text shorter than the window is
+joined with the texts after it. A tokenizer that begins texts with a bos token has it at the start of every window.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,9 @@
-"""What the statistics must know of a benchmark: its domain, the accuracy of guessing, whether it is one of the built-in mini ones."""
+"""What the statistics must know of a benchmark: its domain, the accuracy of guessing, whether it is one of the built-in
+mini ones.
+"""
 
-# (part of the name, domain, accuracy of guessing): the first part found in a name decides. Generative benchmarks cannot be guessed.
+# (part of the name, domain, accuracy of guessing): the first part found in a name decides. Generative benchmarks
+# cannot be guessed.
 FAMILIES = (
     ("mmlu", "knowledge", 0.25),
     ("gpqa", "knowledge", 0.25),

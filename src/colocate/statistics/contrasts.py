@@ -1,14 +1,17 @@
 """Differences between arms, paired over items and seeds: the rows of contrasts.csv.
 
-arm_a, arm_b             the difference is arm_a - arm_b. Rows: the reference arm against every other, every arm against base,
-                         the pairs asked for in `also`, and the synergy (both - LoRA alone) - (GARFA alone - base) where its arms are there
-benchmark                a benchmark's name; `composite`, all benchmarks with equal weight; `composite_<domain>`, those of one domain;
-                         `heldout`, held-out text of the training mixture
-outcome                  accuracy (share of items), gold_logprob and margin (nat), heldout_loss (nat a token: less is better)
-difference, ci_low, ci_high, p   t interval of `colocate.statistics.variance`; with one seed and accuracy on one benchmark, McNemar's exact p
+arm_a, arm_b             the difference is arm_a - arm_b. Rows: the reference arm against every other, every arm against
+                         base, the pairs asked for in `also`, and the synergy (both - LoRA alone) - (GARFA alone - base)
+                         where its arms are there
+benchmark                a benchmark's name; `composite`, all benchmarks with equal weight; `composite_<domain>`, those
+                         of one domain; `heldout`, held-out text of the training mixture
+outcome                  accuracy (share of items), gold_logprob and margin (nat), heldout_loss (nat a token: less is
+                         better)
+difference, ci_low, ci_high, p   t interval of `colocate.statistics.variance`; with one seed and accuracy on one
+                                 benchmark, McNemar's exact p
                          and Bonett and Price's interval, which speak of these two checkpoints only
-p_adjusted, family       `primary` is the reference on the composite against the arms named beforehand, adjusted by Holm; the rest is
-                         `exploratory` and not adjusted
+p_adjusted, family       `primary` is the reference on the composite against the arms named beforehand, adjusted by
+                         Holm; the rest is `exploratory` and not adjusted
 n_items, n_seeds         items (of all benchmarks in a composite) and common seeds
 ci90_low, ci90_high, se, df, n_units, note     n_units counts clusters where items come in clusters
 """
@@ -29,10 +32,11 @@ OUTCOMES = {
     "gold_logprob": "gold_logprob",
     "margin": "margin",
 }  # outcome: column of the item tables
-COLUMNS = (
+_NAMES = (
     "arm_a,arm_b,benchmark,outcome,difference,ci_low,ci_high,p,p_adjusted,family,n_items,n_seeds,"
     "ci90_low,ci90_high,se,df,n_units,note"
-).split(",")
+)
+COLUMNS = _NAMES.split(",")
 SYNERGY = ("colocated", "lora_sensitive", "garfa_sensitive")
 ALSO = (("mid_block", "standard_lora"),)
 
@@ -49,8 +53,10 @@ def contrast(
 ) -> pd.DataFrame:
     """The contrasts of one model.
 
-    evaluations    arm,seed,benchmark,item,group,correct,gold_logprob,margin: one row an item; null where an outcome does not exist
-    heldout        arm,seed,split,item,group,loss: loss of the trained arm, and of `base` (see `stack_heldout`); `test` is used
+    evaluations    arm,seed,benchmark,item,group,correct,gold_logprob,margin: one row an item; null where an outcome
+                   does not exist
+    heldout        arm,seed,split,item,group,loss: loss of the trained arm, and of `base` (see `stack_heldout`); `test`
+                   is used
     primary        {"reference": arm, "against": [arms]}; arms that were not run are left out of the family
     random_arms    arms whose layers are drawn anew for every seed
     environments   arm,seed,benchmark,dtype,device of the evaluations
@@ -73,7 +79,8 @@ def contrast(
 
 
 def stack_heldout(frames: dict[tuple[str, int], pd.DataFrame], base: str = "base") -> pd.DataFrame:
-    """`arm,seed,split,item,group,loss` from the heldout.parquet of each (arm, seed): the last step, and step 0 as `base`.
+    """`arm,seed,split,item,group,loss` from the heldout.parquet of each (arm, seed): the last step, and step 0 as
+    `base`.
 
     Every run measures the same base model at step 0, so base is their mean over runs.
     """
@@ -90,7 +97,9 @@ def stack_heldout(frames: dict[tuple[str, int], pd.DataFrame], base: str = "base
 
 
 def same_environment(environments: pd.DataFrame | None) -> None:
-    """Raises InputError unless all evaluations share dtype and kind of device: their last digits differ, and items flip."""
+    """Raises InputError unless all evaluations share dtype and kind of device: their last digits differ, and items
+    flip.
+    """
     if environments is None or environments.empty:
         return
     for column in ("dtype", "device"):
@@ -105,7 +114,9 @@ def same_environment(environments: pd.DataFrame | None) -> None:
 
 
 def adjust(table: pd.DataFrame, reference: str, against: Sequence[str]) -> pd.DataFrame:
-    """The table with `family` and `p_adjusted`: Holm over the composite accuracy of the reference against the arms named."""
+    """The table with `family` and `p_adjusted`: Holm over the composite accuracy of the reference against the arms
+    named.
+    """
     chosen = (table["arm_a"] == reference) & table["arm_b"].isin(list(against))
     chosen &= (table["benchmark"] == "composite") & (table["outcome"] == "accuracy")
     adjusted = np.full(len(table), np.nan)
@@ -114,7 +125,9 @@ def adjust(table: pd.DataFrame, reference: str, against: Sequence[str]) -> pd.Da
 
 
 def rank_p(value: float, draws: Sequence[float]) -> float:
-    """P of a loss as low as `value` among losses of random placements: (1 + #{draw <= value}) / (R + 1), never below 1 / (R + 1)."""
+    """P of a loss as low as `value` among losses of random placements: (1 + #{draw <= value}) / (R + 1), never below 1
+    / (R + 1).
+    """
     return (1 + sum(draw <= value for draw in draws)) / (len(draws) + 1)
 
 

@@ -3,7 +3,8 @@
 correlations.csv
     sensitivity, rope, primary    the pair; the primary specification is named before the data are seen
     n_layers                      layers where both profiles have a value (a layer without RoPE has no RoPE influence)
-    r_s, p_plain                  Spearman's correlation of the two printed profiles and its t test: as printed; not valid for neighbouring layers
+    r_s, p_plain                  Spearman's correlation of the two printed profiles and its t test: as printed; not
+                                  valid for neighbouring layers
     p_raw                         surrogate p (colocate.statistics.surrogates)
     p_depth, p_depth3             surrogate p given a line, and given a cubic, in depth; p_depth is the primary test
     p_modified_t                  modified t test (Dutilleul 1993)
@@ -13,11 +14,12 @@ correlations.csv
     n_items_x, n_items_y          items of each profile
     overlap_k, overlap            the k layers highest in each profile, and how many they share
     note                          layers left out; what has no items
-    then r_items (before disattenuation), ci90_low and ci90_high, and the same given depth: partial_reliability_x, partial_reliability_y,
-    partial_r_dis, partial_ci_low, partial_ci_high, partial_ci90_low, partial_ci90_high; last items_needed_x, items_needed_y: items for a
-    reliability of 0.9.
+    then r_items (before disattenuation), ci90_low and ci90_high, and the same given depth: partial_reliability_x,
+    partial_reliability_y, partial_r_dis, partial_ci_low, partial_ci_high, partial_ci90_low, partial_ci90_high; last
+    items_needed_x, items_needed_y: items for a reliability of 0.9.
 
-specifications.csv: every pair again, and every variant (another pooling, form or control of the same pass), without intervals.
+specifications.csv: every pair again, and every variant (another pooling, form or control of the same pass), without
+intervals.
 
 The interval is over items: it says how well the profiles of this one model are known, and nothing about other models.
 """
@@ -38,14 +40,16 @@ from colocate.statistics.surrogates import (
 )
 
 FEWEST_LAYERS = 4
-COLUMNS = (
+_NAMES = (
     "sensitivity,rope,primary,n_layers,r_s,p_plain,p_raw,p_depth,p_depth3,p_modified_t,partial_r_s,reliability_x,reliability_y,r_dis,"
     "ci_low,ci_high,n_items_x,n_items_y,overlap_k,overlap,note,r_items,ci90_low,ci90_high,partial_reliability_x,partial_reliability_y,"
     "partial_r_dis,partial_ci_low,partial_ci_high,partial_ci90_low,partial_ci90_high,items_needed_x,items_needed_y"
-).split(",")
-SPECIFICATION_COLUMNS = (
-    "sensitivity,sensitivity_variant,rope,rope_variant,primary,n_layers,r_s,p_plain,p_depth,partial_r_s".split(",")
 )
+COLUMNS = _NAMES.split(",")
+_SPECIFICATION_NAMES = (
+    "sensitivity,sensitivity_variant,rope,rope_variant,primary,n_layers,r_s,p_plain,p_depth,partial_r_s"
+)
+SPECIFICATION_COLUMNS = _SPECIFICATION_NAMES.split(",")
 AS_PRINTED = "as printed"  # the variant that is the profile itself
 
 

@@ -1,10 +1,12 @@
-"""Item tables as arrays, and the estimate of one combination of arms: the step between files and `colocate.statistics.variance`.
+"""Item tables as arrays, and the estimate of one combination of arms: the step between files and
+`colocate.statistics.variance`.
 
-Scores.values[arm] is (seeds, items) of one outcome on one benchmark, NaN where an arm has no value. A combination is a weight for each arm:
-{a: 1, b: -1} is a contrast. The base model is one checkpoint that was never trained: it is evaluated once, its row serves every seed, and it
-adds no seed variance. So MS_seed has the factor 2 for two trained arms and 1 for an arm against base, the sum of squared weights of trained
-arms. An arm whose layers are drawn anew for every seed has more variance over seeds than training explains; that excess, over the number of
-draws, is added for that arm alone.
+Scores.values[arm] is (seeds, items) of one outcome on one benchmark, NaN where an arm has no value. A combination is a
+weight for each arm: {a: 1, b: -1} is a contrast. The base model is one checkpoint that was never trained: it is
+evaluated once, its row serves every seed, and it adds no seed variance. So MS_seed has the factor 2 for two trained
+arms and 1 for an arm against base, the sum of squared weights of trained arms. An arm whose layers are drawn anew for
+every seed has more variance over seeds than training explains; that excess, over the number of draws, is added for that
+arm alone.
 """
 
 from collections.abc import Sequence
@@ -15,14 +17,16 @@ import numpy as np
 import pandas as pd
 
 from colocate.errors import InputError
-from colocate.statistics.variance import Estimate, bonett_price, cluster, combine, crossed, least_item_variance
+from colocate.statistics.variance import Estimate, bonett_price_se, cluster, combine, crossed, least_item_variance
 
 FEWEST_CLUSTERS = 5  # with fewer, the spread between clusters cannot be estimated
 
 
 @dataclass(frozen=True)
 class Scores:
-    """One outcome on one benchmark. `groups` (n,) codes each item's cluster from 0, None where items stand for themselves."""
+    """One outcome on one benchmark. `groups` (n,) codes each item's cluster from 0, None where items stand for
+    themselves.
+    """
 
     benchmark: str
     outcome: str
@@ -84,7 +88,9 @@ def _clusters(table: pd.DataFrame, items: pd.Index) -> np.ndarray | None:
 def combination(
     tables: Sequence[Scores], weights: dict[str, float], base: str = "base", random_arms: Sequence[str] = ()
 ) -> Combination | None:
-    """Mean over benchmarks of the weighted sum of arms, over common seeds and items; None where an arm or a seed is lacking."""
+    """Mean over benchmarks of the weighted sum of arms, over common seeds and items; None where an arm or a seed is
+    lacking.
+    """
     if any(arm not in table.values for table, arm in product(tables, weights)):
         return None
     trained = [arm for arm in weights if arm != base]
@@ -93,12 +99,12 @@ def combination(
         return None
     k, notes, parts, d, n_units = len(seeds), [], [], [], 0
     for table in tables:
-        whole, left_out = _difference(table, weights, seeds, base)
-        if whole.shape[1] == 0:
+        whole, complete = _difference(table, weights, seeds, base)
+        if not complete.any():
             return None
-        if left_out:
-            notes.append(f"{table.benchmark}: {left_out} items without a value in every arm left out")
-        used, note = _units(table, whole, left_out)
+        if not complete.all():
+            notes.append(f"{table.benchmark}: {(~complete).sum()} items without a value in every arm left out")
+        used, note = _units(table, whole, complete)
         notes += note
         part = crossed(used)
         if table.outcome == "accuracy" and set(weights.values()) == {1, -1}:
@@ -110,31 +116,32 @@ def combination(
     n_items = sum(part.shape[1] for part in d)
     estimate = combine(parts, seed, seed_df, draw, draw_df) if k > 1 else combine(parts)
     notes += _remarks(trained, k, base in weights, random_arms)
-    if k == 1 and len(tables) == 1 and tables[0].outcome == "accuracy" and set(weights.values()) == {1, -1}:
-        adjusted = bonett_price(d[0][0])
-        if not estimate.se > adjusted.se:
-            estimate = replace(adjusted, difference=estimate.difference)
+    if k == 1 and len(tables) == 1 and tables[0].outcome == "accuracy" and len(weights) == 2:
+        adjusted = bonett_price_se(d[0][0])
+        if not estimate.se > adjusted:  # clusters may widen it further
+            estimate = replace(estimate, se=adjusted, df=float("inf"))
     return Combination(estimate, seeds, n_items, n_units, tuple(notes), tuple(d))
 
 
-def _difference(table: Scores, weights: dict[str, float], seeds: list[int], base: str) -> tuple[np.ndarray, int]:
-    """(k, n) weighted sums over the items that every arm has, and how many items were left out."""
-    rows = {
-        arm: table.values[arm][[0] * len(seeds) if arm == base else [table.seeds[arm].index(seed) for seed in seeds]]
-        for arm in weights
-    }
-    total = sum(weight * rows[arm] for arm, weight in weights.items())
+def _difference(table: Scores, weights: dict, seeds: list[int], base: str) -> tuple[np.ndarray, np.ndarray]:
+    """(k, n) weighted sums over the items that every arm has, and which items of the benchmark those are."""
+    total = 0.0
+    for arm, weight in weights.items():
+        rows = [0 if arm == base else table.seeds[arm].index(seed) for seed in seeds]
+        total = total + weight * table.values[arm][rows]
     complete = np.isfinite(total).all(axis=0)
-    return total[:, complete], int((~complete).sum())
+    return total[:, complete], complete
 
 
-def _units(table: Scores, d: np.ndarray, left_out: int) -> tuple[np.ndarray, list[str]]:
-    if table.groups is None or left_out:
+def _units(table: Scores, d: np.ndarray, complete: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Differences of the independent units: clusters where there are enough of them, else items."""
+    if table.groups is None:
         return d, []
-    n_groups = int(table.groups.max() + 1)
+    codes = pd.factorize(table.groups[complete])[0]
+    n_groups = int(codes.max() + 1)
     if n_groups < FEWEST_CLUSTERS:
         return d, [f"{table.benchmark}: only {n_groups} groups, items taken as independent"]
-    return cluster(d, table.groups), []
+    return cluster(d, codes), []
 
 
 def _seed_parts(tables, weights, seeds, base, random_arms) -> tuple[float, float, float, float]:

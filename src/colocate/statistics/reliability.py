@@ -3,11 +3,12 @@
 items        one value an item (pair or text) and layer, all above 0: distances, divergences
 score        log value minus the item's mean over layers, (n items, L): an item's scale says nothing about the layers
 profile      mean of the scores over items
-R            reliability: correlation of the profiles of two random halves of the items, mean over 50 splits, stepped up to all items by
-             Spearman-Brown, 2 r / (1 + r)
+R            reliability: correlation of the profiles of two random halves of the items, mean over 50 splits, stepped up
+             to all items by Spearman-Brown, 2 r / (1 + r)
 r_dis        r / sqrt(R_x R_y): what the rank correlation would be without item noise
-interval     r_dis + (bootstrap percentiles of r - their mean) / sqrt(R_x R_y), within [-1, 1]. A plain percentile bootstrap adds the noise a
-             second time: its replicates centre nearer to 0 than r does, and its intervals miss
+interval     r_dis + (bootstrap percentiles of r - their mean) / sqrt(R_x R_y), within [-1, 1]. A plain percentile
+             bootstrap adds the noise a second time: its replicates centre nearer to 0 than r does, and its intervals
+             miss
 beyond depth the same throughout with the ranks replaced by their residuals on depth
 
 One draw of items serves both profiles as far as they share items; items of one profile alone are drawn on their own.
@@ -28,7 +29,9 @@ SPLITS, DRAWS = 50, 2000
 
 @dataclass(frozen=True)
 class ItemScores:
-    """Scores (n, L) of n items over L layers; `raised` counts values at or below 0 that were raised to the smallest positive one."""
+    """Scores (n, L) of n items over L layers; `raised` counts values at or below 0 that were raised to the smallest
+    positive one.
+    """
 
     names: list
     scores: np.ndarray
@@ -48,7 +51,9 @@ class Association:
 
 
 def item_values(items: pd.DataFrame, layers, name: str) -> pd.DataFrame:
-    """`item,layer,value` as one row an item and one column a layer of `layers`. Raises InputError on doubles, gaps and no items."""
+    """`item,layer,value` as one row an item and one column a layer of `layers`. Raises InputError on doubles, gaps and
+    no items.
+    """
     rows = items[items["layer"].isin(layers)]
     double = rows.duplicated(["item", "layer"])
     if double.any():
@@ -78,7 +83,9 @@ def item_scores(items: pd.DataFrame, layers, name: str) -> ItemScores:
 
 
 def unit_ranks(profiles: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Rows of (B, L) as ranks, less the basis, scaled to norm 1: the product of two such rows is their (partial) rank correlation."""
+    """Rows of (B, L) as ranks, less the basis, scaled to norm 1: the product of two such rows is their (partial) rank
+    correlation.
+    """
     left = residuals(stats.rankdata(profiles, axis=-1), basis)
     norm = np.linalg.norm(left, axis=-1, keepdims=True)
     return np.divide(left, norm, out=np.zeros_like(left), where=norm > 1e-9)
@@ -108,7 +115,9 @@ def items_needed(reliability: float, n: int, target: float = 0.9) -> float:
 
 
 def draw_items(names_x: list, names_y: list, draws: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Bootstrap weights (draws, n_x) and (draws, n_y), each row a resample; an item of both profiles has one weight in both."""
+    """Bootstrap weights (draws, n_x) and (draws, n_y), each row a resample; an item of both profiles has one weight in
+    both.
+    """
 
     def resample(names: list) -> dict:
         if not names:
@@ -130,8 +139,8 @@ def associate(
 ) -> Association:
     """The rank correlation of two item profiles given `basis` (L, columns), with its interval.
 
-    NaN reliability, r_dis and interval where a profile has fewer than four items; NaN r_dis and interval where a profile's halves do not
-    agree at all, since nothing can be said of a profile that is noise.
+    NaN reliability, r_dis and interval where a profile has fewer than four items; NaN r_dis and interval where a
+    profile's halves do not agree at all, since nothing can be said of a profile that is noise.
     """
     r = float((unit_ranks(x.scores.mean(axis=0), basis) * unit_ranks(y.scores.mean(axis=0), basis)).sum())
     reliabilities = [reliability(profile.scores, basis, rng) for profile in (x, y)]
@@ -148,7 +157,9 @@ def associate(
 
 
 def top_sets(values: np.ndarray, k: int, rng: np.random.Generator, draws: int = DRAWS) -> np.ndarray:
-    """(draws, L) of booleans: the k highest layers of the mean of (n, L) item values, for bootstrap draws of the n items."""
+    """(draws, L) of booleans: the k highest layers of the mean of (n, L) item values, for bootstrap draws of the n
+    items.
+    """
     weights = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), size=draws)
     order = np.argsort(-(weights @ values), axis=1, kind="stable")[:, :k]
     chosen = np.zeros((draws, values.shape[1]), dtype=bool)

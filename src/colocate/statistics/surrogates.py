@@ -1,16 +1,20 @@
 """P values for the correlation of two layer profiles, whose neighbouring layers are alike.
 
 x, y        (L,) normal scores of the ranks of two profiles over L layers, centred
-surrogate   x* = inverse DCT of (random signs times the DCT of x): another profile with the same power at every spatial frequency, so
-            as smooth as x, but at a random phase (Moran spectral randomisation on a path; Wagner & Dray 2015, Methods Ecol. Evol. 6)
+surrogate   x* = inverse DCT of (random signs times the DCT of x): another profile with the same power at every spatial
+            frequency, so as smooth as x, but at a random phase (Moran spectral randomisation on a path; Wagner & Dray
+            2015, Methods Ecol. Evol. 6)
 p           (1 + #{|r*| >= |r|}) / (B + 1) over B surrogates, r the Pearson correlation of the scores
-given depth the same on the residuals of x and y on a polynomial in depth; each surrogate is residualised again, as x was
+given depth the same on the residuals of x and y on a polynomial in depth; each surrogate is residualised again, as x
+was
 
-The DCT is orthonormal, so r* needs no inverse transform: x* . y = sum_k s_k X_k Y_k, and the norm of x* that is left after the polynomial
-(orthonormal columns Q) is |X|^2 - |(DCT Q)' (s X)|^2. 9,999 surrogates are one (B, L) times (L, degree + 2) product.
+The DCT is orthonormal, so r* needs no inverse transform: x* . y = sum_k s_k X_k Y_k, and the norm of x* that is left
+after the polynomial (orthonormal columns Q) is |X|^2 - |(DCT Q)' (s X)|^2. 9,999 surrogates are one (B, L) times (L,
+degree + 2) product.
 
-Beside them the modified t: with rho_x(j) the autocorrelation at lag j, 1/N* = 1/L + 2/L sum_{j <= L/5} (1 - j/L) rho_x(j) rho_y(j), and r is
-tested with N* - 2 degrees of freedom (Dutilleul 1993, Biometrics 49; Pyper & Peterman 1998, Can. J. Fish. Aquat. Sci. 55).
+Beside them the modified t: with rho_x(j) the autocorrelation at lag j, 1/N* = 1/L + 2/L sum_{j <= L/5} (1 - j/L)
+rho_x(j) rho_y(j), and r is tested with N* - 2 degrees of freedom (Dutilleul 1993, Biometrics 49; Pyper & Peterman 1998,
+Can. J. Fish. Aquat. Sci. 55).
 """
 
 import numpy as np
@@ -60,7 +64,9 @@ def surrogate_p(x: np.ndarray, y: np.ndarray, signs: np.ndarray, basis: np.ndarr
 
 
 def modified_t_p(x: np.ndarray, y: np.ndarray) -> float:
-    """Two-sided p of the correlation of x and y at the effective number of layers; 1 where fewer than two are left over."""
+    """Two-sided p of the correlation of x and y at the effective number of layers; 1 where fewer than two are left
+    over.
+    """
     n = len(x)
     x, y = x - x.mean(), y - y.mean()
     r = x @ y / np.sqrt((x @ x) * (y @ y))
