@@ -35,10 +35,8 @@ test: env  ## run all tests that this machine can run
 	@$(IN_ENV) .venv/bin/python -m pytest $(ARGS)
 
 lint: env  ## check style of Python and Snakemake code
-	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
-	.venv/bin/snakefmt --check Snakefile workflow
-	.venv/bin/snakemake --lint
+	@failed=0; for check in "ruff check ." "ruff format --check ." "snakefmt --check Snakefile workflow" "snakemake --lint"; do \
+		echo "$$check"; $(IN_ENV) $$check || failed=1; done; exit $$failed
 
 clean:  ## remove the environment and caches; results, reports and downloads stay
 	rm -rf .venv .pytest_cache .ruff_cache build src/*.egg-info

@@ -207,8 +207,8 @@ def _contrasts() -> pd.DataFrame:
         for benchmark, n in BENCHMARKS.items():
             row(arm, "base", benchmark, "accuracy", 0.8 / n**0.5, "exploratory", n)
     names = "arm_a,arm_b,benchmark,outcome,difference,ci_low,ci_high,p,p_adjusted,family,n_items,n_seeds"
-    columns = names.split(",")
-    return pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=names.split(","))
+    return table.assign(se=(table["ci_high"] - table["ci_low"]) / 4, df=20.0, note="made up")
 
 
 def _statistics(folder: Path) -> None:
@@ -231,8 +231,7 @@ def _statistics(folder: Path) -> None:
     contrasts = _contrasts()
     write_csv(folder / "contrasts.csv", contrasts)
     columns = ["arm_a", "arm_b", "benchmark", "outcome", "basis", "n_seeds", "n_items", "se", "mde", "family"]
-    se = (contrasts["ci_high"] - contrasts["ci_low"]) / 4
-    write_csv(folder / "power.csv", contrasts.assign(basis="data", se=se, mde=2.8 * se)[columns])
+    write_csv(folder / "power.csv", contrasts.assign(basis="data", mde=2.8 * contrasts["se"])[columns])
     claims = []
     for claim, published, unit, threshold, numbers, verdict, sub in CLAIMS:
         row = {"claim": claim, "published": published, "threshold": threshold, "unit": unit, "source": "nowhere"}

@@ -124,6 +124,18 @@ def test_attention_is_named_by_its_kv_heads(tmp_path, kv_heads, name):
     assert found["linear_shapes"]["3"]["k_proj"] == [16 * kv_heads, 64]
 
 
+def test_a_tied_head_that_is_stored_anyway_is_counted_once(copy):
+    from safetensors.torch import load_file, save_file
+
+    expected = models.read_geometry(copy)["n_params"]
+    weights = load_file(copy / "model.safetensors")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    save_file(weights, copy / "model.safetensors")
+    assert models.read_geometry(copy)["n_params"] == expected
+    edit_config(copy, tie_word_embeddings=False)
+    assert models.read_geometry(copy)["n_params"] == expected + 259 * 64
+
+
 def test_configs_of_transformers_4_are_read(copy):
     edit_config(
         copy,

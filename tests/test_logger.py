@@ -77,6 +77,11 @@ def test_wildcards_read_as_words():
     assert text.wildcards(values, hidden=("model",)) == "colocated seed 0"
 
 
+def test_counts_keep_a_rule_and_its_number_together():
+    lines = text.counts({"train_arm": 14, "evaluate_arm": 90, "write_report": 1}, 30)
+    assert lines == ["train_arm 14, evaluate_arm 90,", "write_report 1"]
+
+
 def test_reason_prefers_the_last_error_of_the_first_log_that_speaks(tmp_path):
     quiet, loud, cluster = tmp_path / "quiet.log", tmp_path / "loud.log", tmp_path / "cluster.log"
     quiet.write_text("")
@@ -323,6 +328,14 @@ def test_errors_of_the_workflow_come_through(workflow, snakefile, said):
     assert run.returncode == 1
     assert said in run.stdout
     assert "To go on" not in run.stdout
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_early_does_no_harm(workflow):
+    command = f"{sys.executable} -m snakemake -n --cores 2 2>&1 | head -n 2; echo status ${{PIPESTATUS[0]}}"
+    seen = subprocess.run(["bash", "-c", command], cwd=workflow, capture_output=True, text=True, timeout=120)
+    assert "status 0" in seen.stdout
+    assert "Error" not in seen.stdout + seen.stderr
 
 
 @pytest.mark.slow

@@ -228,12 +228,19 @@ def test_variants_are_specifications_and_copies_are_listed_once(study):
     rng = np.random.default_rng(0)
     rows = [long(np.exp(rng.normal(size=(3, 30))), "v").assign(variant=name, kv_head=0) for name in ("one", "two")]
     copy = study[0]["sensitivity"].assign(variant="copy", item="mean", kv_head=0)
-    variants = {"sensitivity": pd.concat([*rows, copy], ignore_index=True)}
+    floor = rows[0].assign(variant="noise_floor")
+    whole = rows[0].assign(kv_head=-1, variant="two", value=rows[1]["value"])
+    heads = rows[1].assign(
+        value=rng.normal(size=90)
+    )  # beside a value for all heads together, the heads are not averaged
+    variants = {"sensitivity": pd.concat([rows[0], whole, heads, floor, copy], ignore_index=True)}
     _, table = correlations.correlate(*study, PAIRS[:1], PAIRS[0], n_surrogates=99, variants=variants)
     assert table["sensitivity_variant"].tolist() == ["as printed", "one", "two"]
     assert table["primary"].tolist() == [True, False, False]
     expected = variants["sensitivity"].query("variant == 'one'").groupby("layer")["value"].mean()
     assert table["r_s"].iloc[1] == pytest.approx(stats.spearmanr(expected, study[0]["rope"]["value"]).statistic)
+    expected = rows[1].groupby("layer")["value"].mean()
+    assert table["r_s"].iloc[2] == pytest.approx(stats.spearmanr(expected, study[0]["rope"]["value"]).statistic)
 
 
 def test_values_at_zero_are_raised_and_counted(study):
@@ -267,7 +274,9 @@ def test_primary_pair_must_be_among_the_pairs(study):
 
 
 def test_a_model_of_four_layers_has_no_p_value_but_a_row():
-    profiles = {name: pd.DataFrame({"layer": range(4), "value": v}) for name, v in (("a", [1, 2, 3, 5]), ("b", [4, 3, 1, 2]))}
+    profiles = {
+        name: pd.DataFrame({"layer": range(4), "value": v}) for name, v in (("a", [1, 2, 3, 5]), ("b", [4, 3, 1, 2]))
+    }
     table, _ = correlations.correlate(profiles, {}, [("a", "b")], ("a", "b"), n_surrogates=99)
     assert np.isnan(table["p_depth"].iloc[0])
     assert table["r_s"].iloc[0] == pytest.approx(-0.8)

@@ -82,7 +82,7 @@ def _own(row: dict, where: str) -> dict:
 def _metamathqa(row: dict, where: str) -> dict:
     group = _text(row, "original_question" if "original_question" in row else "query", where)  # rewritings share it
     messages = _dialogue(_text(row, "query", where), _text(row, "response", where))
-    return {"messages": messages, "group": group, "template": str(row.get("type", ""))}
+    return {"messages": messages, "group": group} | ({"template": str(row["type"])} if row.get("type") else {})
 
 
 def _magicoder(row: dict, where: str) -> dict:
@@ -151,7 +151,7 @@ def read_rows(path: str | Path, source: str | None = None) -> list[dict]:
             raise InputError(f"{where}: fields {sorted(raw)} fit no known schema; known ones hold {known}")
         row = reader(raw, where)
         question = _question(row)
-        defaults = {"id": f"{name}-{len(rows)}", "template": "", "group": question, "source": name}
+        defaults = {"id": f"{name}-{len(rows)}", "template": name, "group": question, "source": name}
         rows.append(defaults | row)
     if not rows:
         raise InputError(f"{path}: no rows of instruction data")

@@ -5,8 +5,8 @@ Seconds of one job of a rule: the mean over earlier runs of the study, out of Sn
 
     seconds = start + passes * parameters * SECONDS[device] / threads
 
-with `passes` = the job's tokens, each counted as often as one forward pass over it costs (a training step 3, a newly
-generated token 6), and `parameters` of the model, from the geometry in the config. Wall time of n jobs of s seconds on
+with `passes` = the job's tokens, each counted in forward passes (a token that is trained on costs 3, a generated one
+about 6), and `parameters` of the model, from the geometry in the config. Wall time of n jobs of s seconds on
 k slots, rule after rule: s * max(n / k, 1). Estimates are good to a factor of about two; queues are not in them.
 
 Only light imports: the logger asks at every start.
@@ -50,12 +50,12 @@ MODEL_RULES = ("profile_layers", "gain_layer", "train_arm", "evaluate_arm", "pro
 # Seconds of one forward pass, per token and parameter, one thread. CPU: SmolLM2-135M on a server core, batch 16, head
 # included (3.4 ms a token in float32, 1.0 ms in bfloat16). cuda: half of what one H200 can reach with 8B parameters.
 SECONDS = {"float32": 2.5e-11, "bfloat16": 7.4e-12, "cuda": 4.8e-15}
-START = {"cpu": 15.0, "cuda": 40.0}  # imports, loading the model, compiling kernels
-LIGHT = 4.0  # a job without a model
+START = {"cpu": 10.0, "cuda": 40.0}  # imports, loading the model, compiling kernels
+LIGHT = 2.0  # a job without a model
 DOWNLOAD_BYTES_PER_SECOND = 2e7
 # Typical sizes where the config does not say: tokens of a text, of a training example, passes of a benchmark item.
 TEXT_TOKENS, EXAMPLE_TOKENS, ITEM_PASSES = 30, 120, 500
-PAIR_TEXTS = 8  # texts per pair: correct, two incorrect, controls
+PAIR_TEXTS = 5  # texts per pair: correct, two incorrect, controls
 ITEMS = {"builtin": 50, "hub": 1000}
 BACKWARD, SUFFIX = 3.0, 0.6  # a training step; the share of layers above the perturbed one, head included
 
@@ -174,13 +174,15 @@ def passes(rule: str, config: dict, model: dict, device: str) -> float:
     pair_passes = pairs_of(config) * PAIR_TEXTS * TEXT_TOKENS
     if rule == "profile_arm":
         return 2 * pair_passes
-    per_token = 1 + 2 * SUFFIX * model["geometry"]["n_layers"]  # every layer perturbed with both signs
-    if device == "bfloat16":
-        per_token *= SECONDS["float32"] / SECONDS["bfloat16"]  # RoPE profiles are float32 always
+    perturbed = 2 * SUFFIX * model["geometry"]["n_layers"]  # every layer with both signs, from there to the end
+    exact = SECONDS["float32"] / SECONDS[device] if device == "bfloat16" else 1.0  # RoPE profiles are always float32
     each = []
     for profile in (config["profiles"][name] for name in config["select"]["profiles"]):
-        texts = profile.get("max_texts", 12) * profile.get("text_tokens", 128)
-        each.append(pair_passes if profile["metric"] == "sensitivity" else texts * per_token)
+        if profile["metric"] == "sensitivity":
+            each.append(pair_passes)
+        else:
+            reruns = 2.0 if profile.get("method") == "local" else perturbed  # `local` stays within the layer
+            each.append(profile.get("max_texts", 12) * profile.get("text_tokens", 128) * (1 + reruns) * exact)
     return sum(each) / len(each)
 
 

@@ -204,7 +204,8 @@ def figure(path: Path, name: str, slug: str) -> dict:
 
 def unbroken(cell: str) -> str:
     """A cell of numbers that breaks before its interval alone."""
-    return cell.replace(" ", "\N{NO-BREAK SPACE}").replace("\N{NO-BREAK SPACE}(", " (")
+    cell = cell.replace(" ", "\N{NO-BREAK SPACE}").replace("\N{NO-BREAK SPACE}(", " (")
+    return re.sub(f"(?<=[0-9]){f.NONE}(?=[0-9])", f"\u2060{f.NONE}\u2060", cell)  # word joiners around the dash
 
 
 def prose(text: str):

@@ -202,8 +202,8 @@ def _per_head(rotate: Callable) -> Callable:
 # --- what a family does -----------------------------------------------------------------------------------------------
 
 
-def _refuse(model: nn.Module, reason: str) -> InputError:
-    return InputError(f"GARFA cannot be exact on model type '{model.config.model_type}': {reason}")
+def _refuse(family: str, reason: str) -> InputError:
+    return InputError(f"GARFA cannot be exact on model type '{family}': {reason}")
 
 
 def _rotating_attention(model: nn.Module, layer: int) -> tuple[nn.Module, Rotary, int]:
@@ -220,40 +220,37 @@ def _rotating_attention(model: nn.Module, layer: int) -> tuple[nn.Module, Rotary
 
 
 def _check_family(model: nn.Module) -> None:
+    family = model.config.model_type
     if not isinstance(getattr(model.get_decoder(), "rotary_emb", None), nn.Module):
-        raise _refuse(model, "its decoder has no rotary module `rotary_emb`")
+        raise _refuse(family, "its decoder has no rotary module `rotary_emb`")
     attentions = [layer.self_attn for layer in decoder_layers(model) if hasattr(layer, "self_attn")]
     if not attentions:
-        raise _refuse(model, "its layers have no `self_attn`")
+        raise _refuse(family, "its layers have no `self_attn`")
     for attention in {type(attention): attention for attention in attentions}.values():
         name, forward = type(attention).__name__, inspect.unwrap(type(attention).forward)
         rotate = forward.__globals__.get(ROTATE)
         if hasattr(attention, "kv_lora_rank"):
-            raise _refuse(model, f"{name} is latent attention, whose rotated key belongs to all heads at once")
+            raise _refuse(family, f"{name} is latent attention, whose rotated key belongs to all heads at once")
         if "position_embeddings" not in inspect.signature(forward).parameters:
-            raise _refuse(model, f"{name} does not take `position_embeddings`")
+            raise _refuse(family, f"{name} does not take `position_embeddings`")
         if rotate is None or list(inspect.signature(rotate).parameters)[:4] != ["q", "k", "cos", "sin"]:
-            raise _refuse(model, f"{name} has no {ROTATE}(q, k, cos, sin)")
-        _conditions(model, forward)
-
-
-def _conditions(model: nn.Module, forward: Callable) -> list[str]:
-    """The conditions on `self` under which a forward rotates queries and keys ([] = always), from its source."""
-    tree = _source(forward)
-    calls = list(_calls(tree))
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and "rotary" in node.id}
-    if len(calls) != 1 or names != {ROTATE} or len(calls[0][0].args) != 4 or calls[0][0].keywords:
-        raise _refuse(model, f"{forward.__qualname__} does not call {ROTATE}(q, k, cos, sin) exactly once")
-    conditions = [condition for condition in calls[0][1] if condition != "position_embeddings is not None"]
-    for condition in conditions:
-        if {node.id for node in ast.walk(ast.parse(condition)) if isinstance(node, ast.Name)} != {"self"}:
-            raise _refuse(model, f"{forward.__qualname__} rotates only if {condition}, which no layer decides alone")
-    return conditions
+            raise _refuse(family, f"{name} has no {ROTATE}(q, k, cos, sin)")
+        _conditions(family, forward)
 
 
 @functools.lru_cache
-def _source(forward: Callable) -> ast.AST:
-    return ast.parse(textwrap.dedent(inspect.getsource(forward)))
+def _conditions(family: str, forward: Callable) -> tuple[str, ...]:
+    """The conditions on `self` under which a forward rotates queries and keys (none = always), from its source."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(forward)))
+    calls = list(_calls(tree))
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and "rotary" in node.id}
+    if len(calls) != 1 or names != {ROTATE} or len(calls[0][0].args) != 4 or calls[0][0].keywords:
+        raise _refuse(family, f"{forward.__qualname__} does not call {ROTATE}(q, k, cos, sin) exactly once")
+    conditions = tuple(condition for condition in calls[0][1] if condition != "position_embeddings is not None")
+    for condition in conditions:
+        if {node.id for node in ast.walk(ast.parse(condition)) if isinstance(node, ast.Name)} != {"self"}:
+            raise _refuse(family, f"{forward.__qualname__} rotates only if {condition}, which no layer decides alone")
+    return conditions
 
 
 def _calls(node: ast.AST, conditions: tuple[str, ...] = ()) -> Iterator[tuple[ast.Call, tuple[str, ...]]]:
@@ -272,7 +269,7 @@ def _rotates(model: nn.Module, attention: nn.Module | None) -> bool:
     """Whether this layer rotates. Evaluated as the family wrote it: a table of families would go stale."""
     if attention is None:
         return False
-    conditions = _conditions(model, inspect.unwrap(type(attention).forward))
+    conditions = _conditions(model.config.model_type, inspect.unwrap(type(attention).forward))
     return all(eval(condition, {"self": attention}) for condition in conditions)
 
 
@@ -281,7 +278,9 @@ def _n_kv_heads(model: nn.Module, attention: nn.Module) -> int:
     n_heads = config.num_attention_heads
     n_kv_heads = getattr(config, "num_key_value_heads", None) or n_heads
     if getattr(attention, "num_key_value_groups", n_heads // n_kv_heads) != n_heads // n_kv_heads:
-        raise _refuse(model, f"{type(attention).__name__} has another number of KV heads than its config")
+        raise _refuse(
+            model.config.model_type, f"{type(attention).__name__} has another number of KV heads than its config"
+        )
     return n_kv_heads
 
 
@@ -293,7 +292,7 @@ def _rotary(model: nn.Module, layer: int) -> Rotary:
         layer_type = decoder.config.layer_types[layer]
     named = [name if layer_type is None else f"{layer_type}_{name}" for name in ("inv_freq", "attention_scaling")]
     if not all(hasattr(module, name) for name in named):
-        raise _refuse(model, f"{type(module).__name__} has no {' and '.join(named)}")
+        raise _refuse(model.config.model_type, f"{type(module).__name__} has no {' and '.join(named)}")
     device = getattr(module, named[0]).device
     probe, position_ids = torch.zeros(1, device=device), torch.tensor([[0, 1, 7]], device=device)
     cos, sin = module(probe, position_ids, *([] if layer_type is None else [layer_type]))
@@ -302,7 +301,10 @@ def _rotary(model: nn.Module, layer: int) -> Rotary:
         own_cos, own_sin = rotary.cos_sin(rotary.inv_freq, position_ids, cos.dtype)
         if torch.equal(own_cos, cos) and torch.equal(own_sin, sin):
             return rotary
-    raise _refuse(model, f"the cos and sin of {type(module).__name__} are in none of the layouts {', '.join(LAYOUTS)}")
+    raise _refuse(
+        model.config.model_type,
+        f"the cos and sin of {type(module).__name__} are in none of the layouts {', '.join(LAYOUTS)}",
+    )
 
 
 def _check_per_head(model: nn.Module, attention: nn.Module, rotary: Rotary, n_kv_heads: int) -> None:
@@ -319,4 +321,4 @@ def _check_per_head(model: nn.Module, attention: nn.Module, rotary: Rotary, n_kv
         q_head, k_head = rotate(q, k, *rotary.cos_sin(own, positions, torch.float32))
         queries, keys = slice(2 * head, 2 * head + 2), slice(head, head + 1)
         if not (q_found[:, queries].equal(q_head[:, queries]) and k_found[:, keys].equal(k_head[:, keys])):
-            raise _refuse(model, f"its {ROTATE} cannot rotate each KV head by its own angles")
+            raise _refuse(model.config.model_type, f"its {ROTATE} cannot rotate each KV head by its own angles")

@@ -74,8 +74,9 @@ class LogHandler(LogHandlerBase):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._emit(record)
-        except BrokenPipeError:
-            raise
+        except BrokenPipeError:  # the reader has left (`snakemake -n | head`); the run goes on without one
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
         except Exception:
             self.handleError(record)
 

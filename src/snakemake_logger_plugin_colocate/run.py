@@ -11,7 +11,7 @@ from pathlib import Path
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from colocate import plan
+from colocate import devices, plan
 from snakemake_logger_plugin_colocate import study, text
 
 LONG = 20.0  # seconds from which the start of a job is worth a line
@@ -96,12 +96,14 @@ class Run:
         config = plan.announced()
         if config:
             self.plan = plan.estimate(stats, config)
+            if self.plan.cuda and self.gpus is None and not self.remote:
+                self.gpus = float(max(1, len(devices.list_gpus())))
         return self._plan_lines(config)
 
     def _plan_lines(self, config: dict) -> Lines:
         name = f"Colocate, study {config['study']}: " if config else ""
         width = max(60, min(shutil.get_terminal_size((100, 24)).columns, 120))
-        listed = textwrap.wrap(text.counts(self.remaining), width - 2)
+        listed = text.counts(self.remaining, width - 2)
         verb = "would run" if self.dryrun else "to run"
         lines = [
             ("head", f"{name}{text.plural(self.total, 'job')} {verb}"),

@@ -1,6 +1,7 @@
 """Words and numbers for people: durations, wildcards, jobs, the reason in a log file. No Snakemake in here."""
 
 import math
+import textwrap
 from pathlib import Path
 
 RESET, BOLD, RED, GREEN, YELLOW, FAINT = "\033[0m", "\033[1m", "\033[31m", "\033[32m", "\033[33m", "\033[2m"
@@ -39,9 +40,10 @@ def wildcards(values: dict[str, str], hidden: tuple[str, ...] = ()) -> str:
     )
 
 
-def counts(jobs: dict[str, int]) -> str:
-    """{rule: n} as "train_arm 14, evaluate_arm 90"."""
-    return ", ".join(f"{rule} {n}" for rule, n in jobs.items())
+def counts(jobs: dict[str, int], width: int) -> list[str]:
+    """{rule: n} as lines such as "train_arm 14, evaluate_arm 90"; a rule and its number stay together."""
+    joined = ", ".join(f"{rule}\N{NO-BREAK SPACE}{n}" for rule, n in jobs.items())
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in textwrap.wrap(joined, width)]
 
 
 def plural(n: int, noun: str) -> str:

@@ -24,7 +24,7 @@ def draw(inputs: dict):
             shift = 0.4 * ((index + 0.5) / len(seeds) - 0.5)  # seeds side by side
             colours = [SERIES[head % len(SERIES)] for head in rows["kv_head"]]
             marker = MARKERS[index % len(MARKERS)]
-            axis.scatter(rows["layer"] + shift, np.log(rows["alpha"]), 15, colours, marker, linewidth=0)
+            axis.scatter(rows["layer"] + shift, np.log(rows["alpha"]), 15, colours, marker=marker, linewidth=0)
         mean = np.log(own["alpha"]).groupby(own["layer"]).mean()
         axis.plot(mean.index, mean, "_", color=INK, markersize=7)
         axis.set_title(label(arm))

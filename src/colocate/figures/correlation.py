@@ -24,8 +24,8 @@ def draw(inputs: dict):
 
     figure, axes = canvas(4.3, 1, 2)
     titles = (
-        f"as ranks: $r_s$ = {signed(row['r_s'])}",
-        f"given depth: partial $r_s$ = {signed(row['partial_r_s'])}, p = {row['p_depth']:.2g}",
+        f"as ranks: rₛ = {signed(row['r_s'])}",
+        f"given depth: partial rₛ = {signed(row['partial_r_s'])}, p = {row['p_depth']:.2g}",
     )
     units = ("rank", "rank less its line in depth")
     for axis, points, title, unit in zip(axes[0], (ranks, residuals), titles, units, strict=True):

@@ -20,7 +20,6 @@ STYLE = {
     "pdf.fonttype": 42,
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # matplotlib brings it along: the same widths everywhere
-    "mathtext.fontset": "dejavusans",
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",

@@ -43,7 +43,7 @@ from colocate.profiles.settings import at_least, choice, parse
 from colocate.profiles.windows import windows
 from colocate.rope import rope_layers, rope_removed, rope_scaled
 
-LIMITS = {"output": 8, "removal": 8, "fisher": 4, "local": 24}  # windows: about two CPU minutes on a 135M model
+LIMITS = {"output": 7, "removal": 12, "fisher": 4, "local": 24}  # windows: about two CPU minutes on a 135M model
 FIRST_POSITION = 16  # earlier positions have hardly any context whose order could matter
 FLOOR_WINDOWS = 1
 

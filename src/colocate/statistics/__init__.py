@@ -7,6 +7,7 @@ variance                  crossed items and seeds: variance of a mean difference
 contrasts, power          `contrast`: arms against each other; `power`: the smallest difference a contrast can show
 evidence, claims          `evidence`: what a study measured of each published claim; `judge`: the rules of
                           data/published/claims.csv
+across                    `compare`: models side by side, and their mean where there are several
 recommendation, findings  `recommend`: which layers to adapt; `findings`, `answer`: the results as sentences
 
 numpy, scipy and pandas only. Import the submodules; this package imports nothing itself.

@@ -22,6 +22,7 @@ study has instead, in other words: holds_here, does_not_hold_here, cannot_tell. 
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -35,8 +36,8 @@ EXTRA = ["label", "unit", "family", "text", "estimand", "source", "known"]
 RULES = ("size", "equivalence", "none")
 HERE = {"reproduced": "holds_here", "contradicted": "does_not_hold_here", "inconclusive": "cannot_tell"}
 _NEEDED = (
-    "claim,text,source,known,scope_model,scope_mixture,scope_benchmarks,estimand,orientation,published,unit,threshold,margin,rule,"
-    "family,conjunction,gates,p_max,evidence,needs"
+    "claim,text,source,known,scope_model,scope_mixture,scope_benchmarks,estimand,orientation,published,unit,"
+    "threshold,margin,rule,family,conjunction,gates,p_max,evidence,needs"
 )
 NEEDED = _NEEDED.split(",")
 
@@ -59,8 +60,13 @@ class Part:
 
     def upper(self, level: float) -> float:
         """Upper end of the two-sided interval at `level`, the half-width scaled from that at 95 %."""
-        ratio = stats.t.ppf(0.5 + level / 2, self.df) / stats.t.ppf(0.975, self.df)
-        return self.estimate + (self.high - self.estimate) * ratio
+        return self.estimate + (self.high - self.estimate) * _widening(level, self.df)
+
+
+@lru_cache
+def _widening(level: float, df: float) -> float:
+    """Half-width of a t interval at `level` over that at 95 %."""
+    return float(stats.t.ppf(0.5 + level / 2, df) / stats.t.ppf(0.975, df))
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,8 @@ def read_claims(path: str | Path) -> pd.DataFrame:
 def _refuse(path: str | Path, bad: pd.DataFrame, column: str, allowed: str) -> None:
     if len(bad):
         claim, found = bad.iloc[0][["claim", column]]
-        raise InputError(f"{path}: claim {claim!r}, {column}: found {found!r}; allowed: {allowed}")
+        found = repr(found) if isinstance(found, str) else "blank"
+        raise InputError(f"{path}: claim {claim!r}, {column}: found {found}; allowed: {allowed}")
 
 
 def judge(claims_csv: str | Path, evidence: dict) -> pd.DataFrame:

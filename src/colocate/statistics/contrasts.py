@@ -1,19 +1,17 @@
 """Differences between arms, paired over items and seeds: the rows of contrasts.csv.
 
-arm_a, arm_b             the difference is arm_a - arm_b. Rows: the reference arm against every other, every arm against
-                         base, the pairs asked for in `also`, and the synergy (both - LoRA alone) - (GARFA alone - base)
-                         where its arms are there
-benchmark                a benchmark's name; `composite`, all benchmarks with equal weight; `composite_<domain>`, those
-                         of one domain; `heldout`, held-out text of the training mixture
-outcome                  accuracy (share of items), gold_logprob and margin (nat), heldout_loss (nat a token: less is
-                         better)
-difference, ci_low, ci_high, p   t interval of `colocate.statistics.variance`; with one seed and accuracy on one
-                                 benchmark, McNemar's exact p
-                         and Bonett and Price's interval, which speak of these two checkpoints only
-p_adjusted, family       `primary` is the reference on the composite against the arms named beforehand, adjusted by
-                         Holm; the rest is `exploratory` and not adjusted
-n_items, n_seeds         items (of all benchmarks in a composite) and common seeds
-ci90_low, ci90_high, se, df, n_units, note     n_units counts clusters where items come in clusters
+arm_a, arm_b         the difference is arm_a - arm_b. Rows: the reference arm against every other, every arm against base,
+                     the pairs asked for in `also`, and the synergy (both - LoRA alone) - (GARFA alone - base) where its
+                     arms are there
+benchmark            a benchmark's name; `composite`, all benchmarks with equal weight; `composite_<domain>`, those of
+                     one domain; `heldout`, held-out text of the training mixture
+outcome              accuracy (share of items), gold_logprob and margin (nat), heldout_loss (nat a token: less is better)
+difference, ci_low,  t interval and test of `colocate.statistics.variance`. With one seed and accuracy on one benchmark:
+  ci_high, p         McNemar's exact p, and Bonett and Price's standard error; they speak of these two checkpoints only
+p_adjusted, family   `primary` is the reference's accuracy on the composite against the arms named beforehand, adjusted
+                     by Holm; the rest is `exploratory` and not adjusted
+n_items, n_seeds     items (of all benchmarks in a composite) and common seeds
+ci90_low, ci90_high, se, df, n_units (clusters where items come in clusters), note
 """
 
 from collections.abc import Sequence
@@ -27,11 +25,8 @@ from colocate.statistics.benchmarks import DOMAINS, count_in_words, domain
 from colocate.statistics.outcomes import Scores, combination, scores
 from colocate.statistics.variance import holm, mcnemar
 
-OUTCOMES = {
-    "accuracy": "correct",
-    "gold_logprob": "gold_logprob",
-    "margin": "margin",
-}  # outcome: column of the item tables
+# outcome: column of the item tables
+OUTCOMES = {"accuracy": "correct", "gold_logprob": "gold_logprob", "margin": "margin"}
 _NAMES = (
     "arm_a,arm_b,benchmark,outcome,difference,ci_low,ci_high,p,p_adjusted,family,n_items,n_seeds,"
     "ci90_low,ci90_high,se,df,n_units,note"

@@ -24,6 +24,8 @@ intervals.
 The interval is over items: it says how well the profiles of this one model are known, and nothing about other models.
 """
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -41,9 +43,10 @@ from colocate.statistics.surrogates import (
 
 FEWEST_LAYERS = 4
 _NAMES = (
-    "sensitivity,rope,primary,n_layers,r_s,p_plain,p_raw,p_depth,p_depth3,p_modified_t,partial_r_s,reliability_x,reliability_y,r_dis,"
-    "ci_low,ci_high,n_items_x,n_items_y,overlap_k,overlap,note,r_items,ci90_low,ci90_high,partial_reliability_x,partial_reliability_y,"
-    "partial_r_dis,partial_ci_low,partial_ci_high,partial_ci90_low,partial_ci90_high,items_needed_x,items_needed_y"
+    "sensitivity,rope,primary,n_layers,r_s,p_plain,p_raw,p_depth,p_depth3,p_modified_t,partial_r_s,"
+    "reliability_x,reliability_y,r_dis,ci_low,ci_high,n_items_x,n_items_y,overlap_k,overlap,note,"
+    "r_items,ci90_low,ci90_high,partial_reliability_x,partial_reliability_y,partial_r_dis,"
+    "partial_ci_low,partial_ci_high,partial_ci90_low,partial_ci90_high,items_needed_x,items_needed_y"
 )
 COLUMNS = _NAMES.split(",")
 _SPECIFICATION_NAMES = (
@@ -51,6 +54,8 @@ _SPECIFICATION_NAMES = (
 )
 SPECIFICATION_COLUMNS = _SPECIFICATION_NAMES.split(",")
 AS_PRINTED = "as printed"  # the variant that is the profile itself
+ALL_HEADS = -1  # kv_head of a value for all heads together
+NOISE_FLOOR = "noise_floor"  # the variant that is rounding noise, not a profile
 
 
 def correlate(
@@ -117,18 +122,20 @@ def _common(pair: tuple[str, str], values: list[pd.Series]) -> tuple[pd.Series, 
 
 
 def _tests(x: pd.Series, y: pd.Series, n_surrogates: int, seed: int) -> dict:
-    depth, n = x.index.to_numpy(float), len(x)
+    """The columns r_s to partial_r_s."""
+    depth, scores = x.index.to_numpy(float), [normal_scores(values.to_numpy()) for values in (x, y)]
+    signs = random_signs(n_surrogates, len(x), seed)
+    raw, cubic = (surrogate_p(*scores, signs, depth_basis(depth, degree)) for degree in (0, 3))
+    return _given_depth(x, y, signs) | {"p_raw": raw, "p_depth3": cubic, "p_modified_t": modified_t_p(*scores)}
+
+
+def _given_depth(x: pd.Series, y: pd.Series, signs: np.ndarray) -> dict:
+    depth, scores = x.index.to_numpy(float), [normal_scores(values.to_numpy()) for values in (x, y)]
     plain = stats.spearmanr(x, y)
-    scores = [normal_scores(values.to_numpy()) for values in (x, y)]
-    signs = random_signs(n_surrogates, n, seed)
-    by_degree = {degree: surrogate_p(*scores, signs, depth_basis(depth, degree)) for degree in (0, 1, 3)}
     return {
         "r_s": float(plain.statistic),
         "p_plain": float(plain.pvalue),
-        "p_raw": by_degree[0],
-        "p_depth": by_degree[1],
-        "p_depth3": by_degree[3],
-        "p_modified_t": modified_t_p(*scores),
+        "p_depth": surrogate_p(*scores, signs, depth_basis(depth, 1)),
         "partial_r_s": partial_rank_correlation(x.to_numpy(), y.to_numpy(), depth),
     }
 
@@ -180,33 +187,28 @@ def _specifications(tables: dict, variants: dict, pairs: list, primary, n_surrog
     forms = {name: {AS_PRINTED: values} | _variants(variants.get(name)) for name, values in tables.items()}
     rows, seen = [], set()
     for sensitivity, rope in pairs:
-        for variant_x, x in forms[sensitivity].items():
-            for variant_y, y in forms[rope].items():
-                printed = variant_x == variant_y == AS_PRINTED
-                both = x.index[np.isfinite(x)].intersection(y.index[np.isfinite(y)])
-                values = [profile.loc[both].to_numpy() for profile in (x, y)]
-                key = tuple(np.round(profile, 12).tobytes() for profile in values)
-                if not printed and (len(both) < FEWEST_LAYERS or min(map(np.ptp, values)) == 0 or key in seen):
-                    continue
-                seen.add(key)
-                tests = _tests(x.loc[both], y.loc[both], n_surrogates, seed)
-                row = {
-                    "sensitivity": sensitivity,
-                    "sensitivity_variant": variant_x,
-                    "rope": rope,
-                    "rope_variant": variant_y,
-                }
-                rows.append(
-                    row | {"primary": printed and (sensitivity, rope) == primary, "n_layers": len(both)} | tests
-                )
+        for (variant_x, x), (variant_y, y) in product(forms[sensitivity].items(), forms[rope].items()):
+            printed = variant_x == variant_y == AS_PRINTED
+            both = x.index[np.isfinite(x)].intersection(y.index[np.isfinite(y)])
+            values = [profile.loc[both].to_numpy() for profile in (x, y)]
+            if not printed and (len(both) < FEWEST_LAYERS or min(map(np.ptp, values)) == 0):
+                continue
+            key = tuple(np.round(profile / np.abs(profile).max(), 9).tobytes() for profile in values)
+            if key in seen and not printed:
+                continue
+            seen.add(key)
+            row = [sensitivity, variant_x, rope, variant_y, printed and (sensitivity, rope) == primary, len(both)]
+            tests = _given_depth(x.loc[both], y.loc[both], random_signs(n_surrogates, len(both), seed))
+            rows.append(dict(zip(SPECIFICATION_COLUMNS, row, strict=False)) | tests)
     return pd.DataFrame(rows, columns=SPECIFICATION_COLUMNS)
 
 
 def _variants(table: pd.DataFrame | None) -> dict[str, pd.Series]:
-    """Profile of each variant: mean over items and KV heads."""
+    """Profile of each variant: mean over items, of the value for all KV heads together where there is one."""
     if table is None:
         return {}
-    means = table.groupby(["variant", "layer"], sort=False)["value"].mean()
-    return {
-        str(name): part.droplevel("variant").sort_index() for name, part in means.groupby(level="variant", sort=False)
-    }
+    whole = table["kv_head"] == ALL_HEADS
+    has_whole = table["variant"].isin(table.loc[whole, "variant"].unique())
+    rows = table[(whole | ~has_whole) & (table["variant"] != NOISE_FLOOR)]
+    wide = rows.pivot_table(index="layer", columns="variant", values="value", sort=False).sort_index()
+    return {str(name): wide[name] for name in wide}

@@ -51,6 +51,7 @@ def evidence(
     item_domains              item to domain, for the items of the primary sensitivity profile
     placement                 {"draws": R, "rank_p": p} of the random draws (`colocate.statistics.contrasts.rank_p`)
     """
+    summaries = summaries.assign(accuracy=pd.to_numeric(summaries["accuracy"], errors="coerce"))
     rows = correlations[correlations["primary"].astype(bool)] if len(correlations) else correlations
     primary = rows.iloc[0].to_dict() if len(rows) else None
     sets = {

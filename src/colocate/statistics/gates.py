@@ -50,7 +50,7 @@ class Guessing:
 
     def __init__(self, summaries: pd.DataFrame, base: str):
         self.level, self.base = {}, {}
-        rows = summaries[(summaries["arm"] == base) & pd.to_numeric(summaries["accuracy"]).notna()]
+        rows = summaries[(summaries["arm"] == base) & summaries["accuracy"].notna()]
         for row in rows.to_dict("records"):
             level = row.get("chance")
             level = benchmarks.chance(row["benchmark"]) if level is None or pd.isna(level) else level

@@ -1,5 +1,4 @@
-"""Item tables as arrays, and the estimate of one combination of arms: the step between files and
-`colocate.statistics.variance`.
+"""Item tables as arrays, and the estimate of one combination of arms, by `colocate.statistics.variance`.
 
 Scores.values[arm] is (seeds, items) of one outcome on one benchmark, NaN where an arm has no value. A combination is a
 weight for each arm: {a: 1, b: -1} is a contrast. The base model is one checkpoint that was never trained: it is
@@ -118,7 +117,7 @@ def combination(
     notes += _remarks(trained, k, base in weights, random_arms)
     if k == 1 and len(tables) == 1 and tables[0].outcome == "accuracy" and len(weights) == 2:
         adjusted = bonett_price_se(d[0][0])
-        if not estimate.se > adjusted:  # clusters may widen it further
+        if n_units == n_items or not estimate.se > adjusted:  # clusters may only widen it
             estimate = replace(estimate, se=adjusted, df=float("inf"))
     return Combination(estimate, seeds, n_items, n_units, tuple(notes), tuple(d))
 

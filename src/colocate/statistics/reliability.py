@@ -109,9 +109,10 @@ def reliability(scores: np.ndarray, basis: np.ndarray, rng: np.random.Generator)
 
 def items_needed(reliability: float, n: int, target: float = 0.9) -> float:
     """Items for reliability `target`, by Spearman-Brown from `reliability` at n items; infinite where that is 0."""
-    if not 0 < reliability < 1:
-        return float("inf") if reliability == 0 else float(n) if reliability == 1 else float("nan")
-    return float(np.ceil(n * target * (1 - reliability) / ((1 - target) * reliability)))
+    if not 0 < reliability <= 1:
+        return float("nan") if np.isnan(reliability) else float("inf")
+    needed = n * target * (1 - reliability) / ((1 - target) * reliability)
+    return float(np.ceil(round(needed, 9)))
 
 
 def draw_items(names_x: list, names_y: list, draws: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -5,8 +5,7 @@ surrogate   x* = inverse DCT of (random signs times the DCT of x): another profi
             frequency, so as smooth as x, but at a random phase (Moran spectral randomisation on a path; Wagner & Dray
             2015, Methods Ecol. Evol. 6)
 p           (1 + #{|r*| >= |r|}) / (B + 1) over B surrogates, r the Pearson correlation of the scores
-given depth the same on the residuals of x and y on a polynomial in depth; each surrogate is residualised again, as x
-was
+given depth the same on the residuals of x and y on a polynomial in depth; each surrogate is residualised again
 
 The DCT is orthonormal, so r* needs no inverse transform: x* . y = sum_k s_k X_k Y_k, and the norm of x* that is left
 after the polynomial (orthonormal columns Q) is |X|^2 - |(DCT Q)' (s X)|^2. 9,999 surrogates are one (B, L) times (L,
@@ -16,6 +15,8 @@ Beside them the modified t: with rho_x(j) the autocorrelation at lag j, 1/N* = 1
 rho_x(j) rho_y(j), and r is tested with N* - 2 degrees of freedom (Dutilleul 1993, Biometrics 49; Pyper & Peterman 1998,
 Can. J. Fish. Aquat. Sci. 55).
 """
+
+from functools import lru_cache
 
 import numpy as np
 from scipy import fft, stats
@@ -38,9 +39,12 @@ def residuals(values: np.ndarray, basis: np.ndarray) -> np.ndarray:
     return values - values @ basis @ basis.T
 
 
+@lru_cache(maxsize=4)
 def random_signs(draws: int, n_layers: int, seed: int) -> np.ndarray:
-    """(draws, L) of -1 and +1: one table serves every pair of profiles, so a further pair changes no other p value."""
-    return 1.0 - 2.0 * np.random.default_rng(seed).integers(0, 2, size=(draws, n_layers))
+    """(draws, L) of -1 and +1, read-only: one table serves every pair of profiles, so a further pair changes no p."""
+    signs = 1.0 - 2.0 * np.random.default_rng(seed).integers(0, 2, size=(draws, n_layers))
+    signs.flags.writeable = False
+    return signs
 
 
 def surrogate_p(x: np.ndarray, y: np.ndarray, signs: np.ndarray, basis: np.ndarray) -> float:

@@ -2,11 +2,10 @@
 
 D(s, i)      difference of two arms (or another combination) for seed s = 1..k on item i = 1..n: a new seed meets the
              same items, so items and seeds are crossed random effects and each adds its own variance
-MS_item      k var_i(mean over s of D)                                                     n - 1 degrees of freedom
-MS_res       sum of (D - item mean - seed mean + mean)^2 / ((n - 1)(k - 1))                (n - 1)(k - 1)
-MS_seed      k n times the seed part, (sum of squared weights) v / k, v the variance of an arm's score over seeds,
-             pooled over all A trained arms, since two or three seeds of one arm say little                          A
-             (k - 1)
+MS_item      k var_i(mean over s of D)                                                      n - 1 degrees of freedom
+MS_res       sum of (D - item mean - seed mean + mean)^2 / ((n - 1)(k - 1))                 (n - 1)(k - 1)
+MS_seed      n w v, w the sum of squared weights of trained arms (2 for two of them), v the variance of an arm's score
+             over seeds, pooled over all A trained arms, since two seeds of one say little  A (k - 1)
 Var          max(MS_item + MS_seed - MS_res, MS_item) / (k n)
 composite    mean of B benchmarks: item and residual parts add up over B^2; the seed part is of the composite score, so
              that what a seed does to several benchmarks at once is kept
@@ -25,9 +24,7 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Parts:
-    """Mean of D and its item and residual variances, MS / (k n), with their degrees of freedom; n counts units (items
-    or clusters).
-    """
+    """Mean of D over k seeds and n units (items or clusters), with its item and residual variances, MS / (k n)."""
 
     mean: float
     item: float

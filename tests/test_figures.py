@@ -1,0 +1,183 @@
+"""Figures: each draws from a synthetic study, says the numbers it was given, repeats to the byte, survives gaps."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import synthetic
+from colocate import figures
+from colocate.errors import InputError
+from colocate.figures.controls import controls_of
+from colocate.figures.correlation_matrix import lower_triangle
+from colocate.figures.layer_sets import tracks
+from colocate.results import LAYOUT, load_inputs
+
+SELECT = {"arm": synthetic.ARMS, "benchmark": list(synthetic.BENCHMARKS), "profile": synthetic.PROFILES}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory) -> dict:
+    study = synthetic.make_study(tmp_path_factory.mktemp("figures"))
+    return load_inputs(study / synthetic.MODEL, select=SELECT)
+
+
+@pytest.fixture(scope="module")
+def nothing(tmp_path_factory) -> dict:
+    return load_inputs(tmp_path_factory.mktemp("empty"))
+
+
+def texts(figure, path) -> list[str]:
+    """All text elements of the figure as SVG; fails if the file is not well-formed XML."""
+    figures.save(figure, path)
+    root = ElementTree.parse(path).getroot()
+    return ["".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_figure_needs_only_what_it_says_and_repeats_to_the_byte(name, inputs, tmp_path):
+    given = {need: inputs[need] for need in figures.FIGURES[name].needs}
+    written = []
+    for attempt in ("a.svg", "b.svg"):
+        figures.save(figures.draw(name, given), tmp_path / attempt)
+        written.append((tmp_path / attempt).read_bytes())
+    assert written[0] == written[1]
+    assert b"<text" in written[0]
+    assert b'width="675pt"' in written[0]  # 900 CSS pixels
+    assert b"dc:date" not in written[0]
+
+
+def test_pdf_repeats_to_the_byte(inputs, tmp_path):
+    for attempt in ("a.pdf", "b.pdf"):
+        figures.save(figures.draw("layer_sets", inputs), tmp_path / attempt)
+    content = (tmp_path / "a.pdf").read_bytes()
+    assert content == (tmp_path / "b.pdf").read_bytes()
+    assert content.startswith(b"%PDF")
+    assert b"CreationDate" not in content
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_figure_says_so_when_there_is_nothing_to_draw(name, nothing, tmp_path):
+    said = " ".join(texts(figures.draw(name, nothing), tmp_path / "x.svg"))
+    assert re.search(r"\b(No|Fewer|not|no)\b", said)
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_needs_are_kinds_of_results_and_text_is_complete(name):
+    entry = figures.FIGURES[name]
+    assert set(entry.needs) <= set(LAYOUT)
+    assert entry.module == f"colocate.figures.{name}"
+    assert entry.title
+    assert entry.caption.endswith(".")
+
+
+def test_unknown_figure_missing_input_and_wrong_suffix_are_named(inputs, tmp_path):
+    with pytest.raises(InputError, match="'profile' is unknown; allowed: profiles"):
+        figures.draw("profile", inputs)
+    with pytest.raises(InputError, match="'alphas' needs the results geometry"):
+        figures.draw("alphas", {"alphas": inputs["alphas"]})
+    with pytest.raises(InputError, match="svg or .pdf"):
+        figures.save(figures.draw("alphas", inputs), tmp_path / "x.png")
+
+
+def test_profiles_figure_marks_the_primary_pair_and_shades_its_sets(inputs, tmp_path):
+    figure = figures.draw("profiles", inputs)
+    said = texts(figure, tmp_path / "x.svg")
+    assert {"sensitivity all (primary)", "rope output (primary)", "rope local"} <= set(said)
+    assert "S: chosen by sensitivity all" in said
+    shaded = [patch.get_x() + 0.5 for patch in figure.axes[0].patches]
+    assert sorted(shaded) == sorted([*synthetic.LATE, *synthetic.EARLY])
+    heights = {patch.get_x() + 0.5: patch.get_height() for patch in figure.axes[0].patches}
+    assert heights[20] == 0.5  # in both sets: half each
+    assert heights[0] == heights[27] == 1
+
+
+def test_a_layer_without_a_value_is_a_gap_with_a_mark_and_never_zero(inputs):
+    table = inputs["profiles"]["rope_output"].copy()
+    table.loc[3, ["value", "ci_low", "ci_high"]] = np.nan
+    figure = figures.draw("profiles", inputs | {"profiles": {"rope_output": table}})
+    lines = figure.axes[0].get_lines()
+    assert np.isnan(lines[0].get_ydata()[3])
+    assert [line.get_xdata()[0] for line in lines[1:]] == [3]
+
+
+def test_correlation_figure_prints_the_statistics_it_was_given(inputs, tmp_path):
+    row = inputs["correlations"].query("primary").iloc[0]
+    figure = figures.draw("correlation", inputs)
+    said = " ".join(texts(figure, tmp_path / "x.svg"))
+    assert f"{abs(row['r_s']):.2f}" in said
+    assert f"{abs(row['partial_r_s']):.2f}" in said
+    ranks = figure.axes[0].collections[0].get_offsets()
+    assert np.corrcoef(ranks.T)[0, 1] == pytest.approx(row["r_s"])  # Spearman is Pearson of the ranks
+    residuals = figure.axes[1].collections[0].get_offsets().T
+    assert np.corrcoef(residuals[0], np.arange(synthetic.L))[0, 1] == pytest.approx(0, abs=1e-9)
+
+
+def test_correlation_matrix_agrees_with_pandas(inputs):
+    profiles = {name: table.set_index("layer")["value"] for name, table in inputs["profiles"].items()}
+    expected = pd.DataFrame(profiles).corr(method="spearman").to_numpy()
+    found = lower_triangle(profiles)
+    below = np.tril_indices(len(profiles), -1)
+    np.testing.assert_allclose(found[below], expected[below])
+    assert np.isnan(found[np.triu_indices(len(profiles))]).all()
+
+
+def test_controls_are_those_with_the_profiles_own_pooling(inputs):
+    table = inputs["variants"]["sensitivity_all"]
+    other = table.assign(variant=table["variant"].str.replace("/all/", "/unit/"), value=table["value"] * 2)
+    both = pd.concat([other, table], ignore_index=True)
+    found = controls_of(inputs["profiles"]["sensitivity_all"], both)
+    assert found["wrong_wrong"] == "wrong_wrong/all/state"
+    assert list(found) == ["task", "wrong_wrong", "paraphrase", "swap"]
+
+
+def test_arms_figure_draws_each_contrast_where_its_numbers_are(inputs):
+    figure = figures.draw("arms", inputs)
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["composite accuracy", "held-out loss"]
+    rows = inputs["contrasts"].query("arm_a == 'colocated' and outcome == 'accuracy' and benchmark == 'composite'")
+    dots = [line for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
+    assert [dot.get_xdata()[0] for dot in dots] == pytest.approx(100 * rows["difference"].to_numpy())
+    filled = [dot.get_markerfacecolor() == dot.get_color() for dot in dots]
+    assert filled == (rows["family"] == "primary").tolist()
+
+
+def test_benchmarks_figure_says_what_was_not_run(inputs, tmp_path):
+    figure = figures.draw("benchmarks", inputs)
+    said = texts(figure, tmp_path / "x.svg")
+    assert said.count("not run: no sandbox") == 1
+    assert "mini humaneval, n = 20" in said
+
+
+def test_alphas_axis_has_round_ticks_and_the_points_their_logarithms(inputs):
+    figure = figures.draw("alphas", inputs)
+    axis = figure.axes[0]
+    np.testing.assert_allclose(
+        axis.get_yticks(), np.log([float(text.get_text()) for text in axis.get_yticklabels()]), atol=1e-3
+    )
+    drawn = np.sort(np.concatenate([points.get_offsets()[:, 1] for points in axis.collections]))
+    expected = np.sort(np.log(inputs["alphas"].query("arm == 'colocated'")["alpha"]))
+    np.testing.assert_allclose(drawn, expected)
+
+
+def test_training_figure_thins_long_runs(inputs):
+    steps = np.arange(5000)
+    log = pd.DataFrame({"arm": "a", "seed": 0, "step": steps, "split": "train", "loss": 1.0, "tokens": steps})
+    figure = figures.draw("training", {"training_logs": log})
+    assert len(figure.axes[0].get_lines()[0].get_xdata()) <= 201
+
+
+def test_tracks_join_seeds_with_the_same_layers_only(inputs):
+    found = {row["label"]: row for row in tracks(inputs["arms"])}
+    assert found["colocated"]["seeds"] == [0, 1]
+    assert {"random, seed 0", "random, seed 1"} <= set(found)
+    assert "base" not in found
+
+
+def test_every_colour_of_a_figure_can_follow_the_readers_theme():
+    from colocate.figures import style
+
+    theme = {style.INK, style.MUTED, style.GRID, style.PAPER, *style.SERIES[:6]}
+    assert len(theme) == 10
+    assert not theme & {style.ON_LIGHT, style.ON_DARK}
