@@ -27,6 +27,7 @@ def test_number(value, text):
 def test_signs_and_intervals():
     assert f.fixed(-0.305, 1, sign=True) == "−0.3"
     assert f.fixed(0.305, 1, sign=True) == "+0.3"
+    assert f.fixed(-0.04, 1, sign=True) == "0.0"
     assert f.interval(-0.5, 0.25) == "−0.50 to 0.25"
     assert f.interval(None, 0.25) == "–"
 

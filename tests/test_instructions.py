@@ -272,6 +272,21 @@ def test_short_references_count_when_the_whole_of_them_occurs(tmp_path):
     assert contamination({"test": path}, {"b": references})["reference_item"].tolist() == [0]
 
 
+def test_the_builtin_data_holds_no_item_of_a_builtin_benchmark_and_no_pair():
+    data = DATA.parent
+    paths = [*sorted((data / "benchmarks").rglob("*.jsonl")), *sorted((data / "pairs").glob("*.jsonl"))]
+    references = {str(path.relative_to(data)): instructions.reference_texts(path) for path in paths}
+    assert sum(map(len, references.values())) > 300
+    assert contamination({split: DATA / f"{split}.jsonl" for split in SPLITS}, references, n=8).empty
+
+
+def test_reference_texts_of_pairs_items_and_others(tmp_path):
+    rows = [{"prompt": "1 + 1 =", "correct": " 2"}, {"question": "Which?", "choices": ["a", "b"]}, {"text": "A story."}]
+    assert instructions.reference_texts(write(tmp_path / "a.jsonl", rows)) == ["1 + 1 = 2", "Which?", "A story."]
+    with pytest.raises(InputError, match="b.jsonl:1: no field question, prompt or text; found answer"):
+        instructions.reference_texts(write(tmp_path / "b.jsonl", [{"answer": "2"}]))
+
+
 # --------------------------------------------------------------------------------------------------------- encoding
 
 

@@ -84,10 +84,13 @@ def test_the_answer_stands_first_then_three_findings(page):
 
 
 def test_verdicts_of_both_settings_with_what_was_measured(page):
-    rows = cells(page, "Verdict on each published claim")
+    rows = cells(page, "Verdict on the published claims")
     row = rows["A made-up claim about colocated best"]
-    assert row[:2] == ["not tested", "does not hold here (smaller)"]
-    assert row[3:5] == ["−1.2 (−8.1 to 3.0)", "4 points"]
+    assert row[:4] == ["does not hold here (smaller)", "4 to 16 points", "−1.2 (−8.1 to 3.0)", "4 points"]
+    assert len(rows) == 3
+    assert list(cells(page, "Published claims that this study cannot judge")) == ["A made-up claim about haiku"]
+    assert "made on another model" in cells(page, "Sources of the claims")["A made-up claim about haiku"]
+    assert "In the published setting tested: 0" in text(page)
     assert "holds here: 1, does not hold here: 1, cannot tell: 1, not tested: 1" in text(page)
     assert page.xpath("//span[@class='badge does-not-hold-here']")
 
@@ -259,3 +262,12 @@ def test_jobs_of_arms_are_found_by_their_label():
     labels = ["train_arm mid_block seed 1", "evaluate_arm mini_arc base seed 0", "profile_layers rope_output"]
     found = report_tables.by_arm(pd.DataFrame({"label": labels}))
     assert found[["arm", "seed"]].to_numpy().tolist() == [["mid_block", "1"], ["base", "0"]]
+
+
+def test_a_claim_tested_in_its_own_setting_gets_a_column_of_its_own(inputs):
+    claims = inputs["claims"].copy()
+    claims.loc[0, "verdict"] = "reproduced"
+    table = report_tables.claims({"claims": claims})
+    assert table.head[1:3] == ["here", "in the published setting"]
+    assert table.rows[0][1:3] == ["cannot tell", "reproduced"]
+    assert table.rows[1][2] == "not tested"

@@ -106,6 +106,21 @@ def test_accuracies_are_means_over_seeds_with_open_intervals(folder):
     assert missing[["accuracy", "ci_low", "ci_high"]].isna().all()
 
 
+def test_clustered_items_count_as_fewer():
+    import pandas as pd
+
+    about = {"arm": "a", "seed": 0, "n": 64, "groups": 16, "status": "ok"}
+    plain = (0.25 * 0.75 / 64) ** 0.5
+    rows = [about | {"benchmark": "single", "accuracy": 0.25, "stderr": plain}]
+    rows += [about | {"benchmark": "clustered", "accuracy": 0.25, "stderr": 2 * plain}]
+    rows += [about | {"benchmark": "none_right", "accuracy": 0.0, "stderr": 0.0}]
+    table = results.accuracies(pd.DataFrame(rows)).set_index("benchmark")
+    bounds = {name: tuple(row) for name, row in table[["ci_low", "ci_high"]].astype(float).iterrows()}
+    assert bounds["single"] == pytest.approx(results.wilson(0.25, 64))
+    assert bounds["clustered"] == pytest.approx(results.wilson(0.25, 16))  # twice the error: a quarter of the items
+    assert bounds["none_right"] == pytest.approx(results.wilson(0.0, 16))
+
+
 @pytest.mark.parametrize(("hits", "n"), [(0, 20), (3, 64), (64, 64), (110, 164)])
 def test_wilson_interval_is_that_of_scipy(hits, n):
     from scipy.stats import binomtest

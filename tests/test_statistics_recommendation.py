@@ -122,13 +122,23 @@ ROW = dict.fromkeys(correlations.COLUMNS, float("nan")) | {
     "ci_high": -0.58,
     "n_items_x": 72,
     "n_items_y": 12,
+    "overlap_k": 8,
+    "overlap": 1,
 }
 
 
 def test_answer_names_number_interval_and_items():
     said = findings.answer(ROW)
     assert said.startswith("Inconclusive: the two profiles go opposite ways, but beyond their trends in depth")
-    for fact in ("over 30 layers", "r_s = -0.61", "-0.72 to -0.58", "72 and 12 items", "p = 0.4", "One model"):
+    for fact in (
+        "over 30 layers",
+        "r_s = -0.61",
+        "-0.72 to -0.58",
+        "72 and 12 items",
+        "p = 0.4",
+        "top 8 layers share 1",
+        "One model",
+    ):
         assert fact in said
 
 

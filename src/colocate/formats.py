@@ -32,7 +32,10 @@ def number(value, digits: int = 3) -> str:
 
 def fixed(value, digits: int = 2, sign: bool = False) -> str:
     """`digits` decimals, with a plus sign where wanted."""
-    return NONE if missing(value) else f"{float(value):{'+' if sign else ''}.{digits}f}".replace("-", MINUS)
+    if missing(value):
+        return NONE
+    value = round(float(value), digits) + 0.0  # a zero has no sign
+    return f"{value:{'+' if sign and value else ''}.{digits}f}".replace("-", MINUS)
 
 
 def interval(low, high, digits: int = 2, sign: bool = False) -> str:

@@ -264,16 +264,17 @@ def contamination(splits: dict[str, str | Path], references: dict[str, list[str]
 
 
 def reference_texts(path: str | Path) -> list[str]:
-    """One text a row of a JSONL file of pairs or benchmark items: all its strings, question, answers and code alike."""
+    """One text per row of a JSONL file of pairs, texts or benchmark items: what it asks or says.
 
-    def strings(value) -> Iterable[str]:
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, dict | list):
-            for inner in value.values() if isinstance(value, dict) else value:
-                yield from strings(inner)
-
-    return [" ".join(strings(row)) for _, row in _raw_rows(Path(path))]
+    Without the other answers of a benchmark item: an item that is copied into the data need not bring them.
+    """
+    texts = []
+    for where, row in _raw_rows(Path(path)):
+        asked = [row[key] for key in ("question", "prompt", "text") if isinstance(row.get(key), str)]
+        if not asked:
+            raise InputError(f"{where}: no field question, prompt or text; found {', '.join(sorted(row))}")
+        texts.append(asked[0] + row.get("correct", ""))
+    return texts
 
 
 def _ngrams(words: list[str], n: int) -> Iterable[tuple[str, ...]]:

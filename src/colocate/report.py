@@ -92,6 +92,7 @@ def _chapter(folder: Path, model: str, select: dict, compute: pd.DataFrame, conf
         "alphas": tables.alphas(inputs),
         "claims": tables.claims(inputs),
         "untested": tables.untested(inputs),
+        "sources": tables.sources(inputs),
         "compute": tables.compute_by_arm(inputs, compute),
         "power": tables.power(inputs),
         "candidates": tables.candidates(inputs),
@@ -117,14 +118,16 @@ def _findings(inputs: dict) -> dict:
     """The answer, and the three findings under their headings; the statistics put them into words."""
     sentences = inputs["findings"]
     if not sentences and len(inputs["correlations"]):
-        from colocate.statistics.findings import findings
+        from colocate.statistics.findings import findings as put_in_words
 
-        sentences = findings(*(inputs[name] for name in ("correlations", "contrasts", "claims", "recommendation")))
+        sentences = put_in_words(*(inputs[name] for name in ("correlations", "contrasts", "claims", "recommendation")))
     if not sentences:
         return {"answer": None, "findings": []}
-    answer, _, rest = sentences[0].partition(". ")
-    headings = ("The two profiles", "The arms", "What to adapt")
-    return {"answer": f"{answer}.", "findings": list(zip(headings, [rest, *sentences[1:]], strict=True))}
+    profiles, arms, advice = sentences
+    answer, _, rest = profiles.partition(". ")
+    brief = ". ".join(advice.split(". ")[:2]).rstrip(".") + "."  # all of it stands under Recommendation
+    findings = [("The two profiles", rest), ("The arms", arms), ("What to adapt", brief)]
+    return {"answer": f"{answer}.", "findings": findings}
 
 
 def facts(inputs: dict, config: dict) -> dict:

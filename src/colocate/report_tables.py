@@ -231,37 +231,54 @@ def alphas(inputs: dict) -> Table:
 
 
 def claims(inputs: dict) -> Table:
-    """One row a claim: the verdict in its own setting (direct) and in this one (conceptual), with what was measured."""
+    """Claims with a verdict in either setting: what was published, what was measured, and why the verdict is so."""
+    judged = [(name, both) for name, both in _claims(inputs) if _tested(both)]
+    with_direct = any(both.get("direct", {}).get("verdict", "not_tested") != "not_tested" for _, both in judged)
     rows = []
-    for name, both in _claims(inputs):
-        direct, here = both.get("direct", {}), both.get("conceptual", both.get("direct", {}))
-        unit = "" if f.missing(here.get("unit")) else str(here["unit"])
-        digits = 1 if "point" in unit else 2
-        measured = f.fixed(here["measured"], digits)
-        if not f.missing(here["ci_low"]):
-            measured += f" ({f.interval(here['ci_low'], here['ci_high'], digits)})"
-        verdicts = [_verdict(direct), _verdict(both.get("conceptual", {}))]
-        why = "" if f.missing(here["why"]) else str(here["why"])
-        threshold = f.NONE if f.missing(here["threshold"]) else f"{here['threshold']:g} {unit}".replace("-", f.MINUS)
-        published = f.NONE if f.missing(here["published"]) else str(here["published"])
-        rows.append([name, *verdicts, published, measured, threshold.strip(), why])
-    columns = ["claim", "!in the published setting", "!here", "published", "#measured here (95 % interval)"]
-    return Table("Verdict on each published claim", [*columns, "#smallest size that counts", "why"], rows)
+    for name, both in judged:
+        here = both.get("conceptual") or both["direct"]
+        unit = _words(here.get("unit"))
+        threshold = f.NONE if f.missing(here["threshold"]) else f"{here['threshold']:g} {unit}".strip()
+        verdicts = [_verdict(both.get("conceptual", {}))] + [_verdict(both.get("direct", {}))] * with_direct
+        rows.append([name, *verdicts, _words(here["published"]), _measured(here, unit), threshold, _words(here["why"])])
+    columns = ["claim", "!here", *["!in the published setting"] * with_direct, "published"]
+    columns += ["#measured here (95 % interval)", "smallest size that counts", "why"]
+    return Table("Verdict on the published claims", columns, rows)
 
 
 def untested(inputs: dict) -> Table:
-    """Where each claim comes from, and why its own setting was not tested."""
+    """Claims without a verdict in any setting, and what they need."""
     rows = []
     for name, both in _claims(inputs):
-        row = both.get("direct", {})
-        rows.append(
-            [
-                name,
-                *("" if f.missing(row.get(key)) else str(row[key]) for key in ("source", "known", "estimand", "why")),
-            ]
-        )
-    columns = ["claim", "source", "how it is known", "estimand", "why the published setting has this verdict"]
-    return Table("Sources and scope of the claims", columns, rows)
+        if not _tested(both):
+            row = both.get("conceptual") or both["direct"]
+            rows.append([name, _words(row["published"]), _measured(row, _words(row.get("unit"))), _words(row["why"])])
+    columns = ["claim", "published", "#measured here, but not judged", "why it was not judged"]
+    return Table("Published claims that this study cannot judge", columns, rows)
+
+
+def sources(inputs: dict) -> Table:
+    """Where each claim comes from, what was measured of it, and why its own setting has the verdict it has."""
+    rows = [
+        [name, *(_words(both.get("direct", {}).get(key)) for key in ("source", "known", "estimand", "why"))]
+        for name, both in _claims(inputs)
+    ]
+    columns = ["claim", "source", "how it is known", "what is measured", "verdict in the published setting: why"]
+    return Table("Sources of the claims", columns, rows)
+
+
+def _tested(both: dict) -> bool:
+    return any(row["verdict"] != "not_tested" for row in both.values())
+
+
+def _words(value) -> str:
+    return "" if f.missing(value) else str(value)
+
+
+def _measured(row: dict, unit: str) -> str:
+    digits = 1 if "point" in unit else 2
+    bounds = "" if f.missing(row["ci_low"]) else f" ({f.interval(row['ci_low'], row['ci_high'], digits)})"
+    return f.fixed(row["measured"], digits) + bounds
 
 
 def tally(inputs: dict) -> str:
@@ -271,7 +288,8 @@ def tally(inputs: dict) -> str:
         return ""
     verdicts = table[table["scope"] == "conceptual"]["verdict"]
     counts = [f"{label(verdict)}: {(verdicts == verdict).sum()}" for verdict in (*VERDICTS[4:], "not_tested")]
-    return f"{len(verdicts)} claims. In this setting {', '.join(counts)}."
+    direct = (table[table["scope"] == "direct"]["verdict"] != "not_tested").sum()
+    return f"{len(verdicts)} claims. In this setting {', '.join(counts)}. In the published setting tested: {direct}."
 
 
 def _claims(inputs: dict):

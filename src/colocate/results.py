@@ -176,27 +176,32 @@ def reference_contrasts(contrasts) -> tuple[str | None, dict]:
 def accuracies(evaluations):
     """One row an arm and benchmark: accuracy (mean over seeds), ci_low, ci_high, n (items), by_seed (list), status.
 
-    The interval is Wilson's 95 % over the n items at the mean accuracy (Wilson 1927): it stays open at 0 and 1, where
-    the standard error would be 0. It holds no seed variance; the seeds are listed beside it.
+    The interval is Wilson's 95 % (1927) at the mean accuracy: it stays open at 0 and 1, where a standard error is 0. Its
+    n is the effective number of items, p (1 - p) / stderr^2 (Korn & Graubard 1998), which is smaller than n where items
+    come in clusters, and the number of clusters (`groups`) where stderr is 0. It holds no seed variance.
     """
     import pandas as pd
 
     rows = []
     for (arm, benchmark), part in evaluations.groupby(["arm", "benchmark"], sort=False):
-        values = part["accuracy"].astype(float)
-        done = part[values.notna()]
-        row = {
-            "arm": arm,
-            "benchmark": benchmark,
-            "n": part["n"].astype(float).max(),
-            "by_seed": values.dropna().tolist(),
-        }
-        row["accuracy"] = values.mean()
-        row["ci_low"], row["ci_high"] = wilson(row["accuracy"], row["n"]) if len(done) else (float("nan"),) * 2
+        done = part[part["accuracy"].notna()]
+        values = done["accuracy"].astype(float)
+        n, p, nan = part["n"].astype(float).max(), values.mean(), float("nan")
+        row = {"arm": arm, "benchmark": benchmark, "n": n, "by_seed": values.tolist(), "accuracy": p}
+        row["ci_low"], row["ci_high"] = wilson(p, _effective(done, n, p)) if len(done) else (nan, nan)
         row["status"] = "ok" if len(done) else str(part["status"].iloc[0])
         rows.append(row)
     columns = ["arm", "benchmark", "accuracy", "ci_low", "ci_high", "n", "by_seed", "status"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _effective(done, n: float, p: float) -> float:
+    """Number of independent items that n items in clusters are worth."""
+    stderr = done["stderr"].astype(float).mean()
+    if 0 < p < 1 and stderr > 0:
+        return min(n, p * (1 - p) / stderr**2)
+    clusters = float(done["groups"].iloc[0] or 0) if "groups" in done else 0.0
+    return min(n, clusters) if clusters > 0 else n
 
 
 def wilson(p: float, n: float, z: float = 1.959964) -> tuple[float, float]:

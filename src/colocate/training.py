@@ -28,8 +28,6 @@ from colocate.geometry import read_geometry
 from colocate.instructions import IGNORED, pack
 from colocate.training_data import Example, Settings, Step, plan_steps, read_examples, training_flops
 
-DIVERGED = 1.5  # times the larger of the first loss and log(vocabulary), the loss of a uniform guess
-
 
 class TrainingError(InputError):
     """A run that cannot go on: the message names step, examples, learning rates, and what to change."""
@@ -210,7 +208,7 @@ def fit(model, run: Run, splits: tuple[str, ...], checkpoint: Path | None, key: 
         norm = float(torch.nn.utils.clip_grad_norm_(trained.values(), settings.clip))
         values = {f"lr_{name}": rate for name, rate in rates.items()} | {"grad_norm": norm, "tokens": step.tokens}
         history.append({"step": number, "epoch": step.epoch, "split": "train", "loss": loss} | values)
-        _check_progress(model, history, examples)
+        _check_progress(model, history, examples, n_steps)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if number == n_steps:
@@ -291,14 +289,14 @@ def _check_gradients(trained: dict) -> None:
             raise TrainingError(f"after the first backward pass {name} has {found}: it would never be trained")
 
 
-def _check_progress(model, history: list[dict], examples: list[Example]) -> None:
-    """Stop where the latest loss is not finite, or DIVERGED times worse than the first and than a uniform guess."""
-    last, first = history[-1], next(row for row in history if row["split"] == "train")
-    limit = DIVERGED * max(first["loss"], math.log(model.get_input_embeddings().num_embeddings))
-    if not (math.isfinite(last["loss"]) and math.isfinite(last["grad_norm"]) and last["loss"] <= limit):
+def _check_progress(model, history: list[dict], examples: list[Example], n_steps: int) -> None:
+    """Stop where the latest loss is not finite, or half-way from the base model's to that of a uniform guess."""
+    last, base = history[-1], history[0]["loss"]
+    limit = max((base + math.log(model.get_input_embeddings().num_embeddings)) / 2, 1.5 * base)
+    if not (last["loss"] <= limit and math.isfinite(last["grad_norm"])):  # a loss that is not a number fails as well
         rates = ", ".join(f"{name} {last[name]:.3g}" for name in ("lr_lora", "lr_garfa") if name in last)
         raise TrainingError(
-            f"training diverged in step {last['step']}: loss {last['loss']:.4g} (limit {limit:.4g}), gradient norm "
+            f"training diverged in step {last['step']} of {n_steps}: loss {last['loss']:.4g} (limit {limit:.4g}), gradient norm "
             f"{last['grad_norm']:.4g}, {rates}, examples {', '.join(example.id for example in examples)}; lower the "
             "learning rates, or look at these examples"
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from colocate import config as configuration
-from colocate import devices, digests
+from colocate import devices, digests, plan
 from colocate.errors import InputError
 from colocate.figures import FIGURES
 
@@ -18,6 +18,7 @@ try:
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
+plan.announce(STUDY)
 ROOT = Path(workflow.basedir).parent if Path(workflow.basedir).name == "workflow" else Path(workflow.basedir)
 SELECT = STUDY["select"]
 RESULTS = f"results/{STUDY['study']}"
@@ -138,7 +139,7 @@ def benchmark_data(wildcards) -> list[str]:
     if entry["source"] != "builtin":
         return [f"resources/datasets/{entry['source']}/manifest.json"]
     folder = Path("data/benchmarks") / entry["task"]
-    return sorted(str(path) for path in folder.rglob("*") if path.suffix in (".yaml", ".jsonl", ".py"))
+    return sorted(str(path) for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
 
 
 def per_model(*patterns: str) -> list[str]:

@@ -42,6 +42,10 @@ class LiveModel(HFLM):
 
     # ------------------------------------------------------------------------------------------------ log-likelihoods
 
+    def loglikelihood(self, requests, disable_tqdm: bool = True):
+        """Log-probability in nats of each request's continuation after its context, and whether it is the greedy one."""
+        return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+
     @torch.inference_mode()
     def _loglikelihood_tokens(self, requests, disable_tqdm: bool = False, override_bs: int | None = None):
         """`requests`: (strings, context ids, continuation ids). Returns (log-probability in nats, is it the greedy one?) for each."""
@@ -94,10 +98,11 @@ class LiveModel(HFLM):
 
     # ----------------------------------------------------------------------------------------------------- generation
 
+    @torch.inference_mode()
     def generate_until(self, requests, disable_tqdm: bool = True):
         """Answers of all requests, in batches of the harness; the prefix is that of all of them."""
         self.prefix = self._prefix([tuple(self.tok_encode(request.args[0])) for request in requests])
-        self.asked = 0, len(requests)
+        self.answered, self.asked = 0, len(requests)
         return super().generate_until(requests, disable_tqdm=disable_tqdm)
 
     @torch.inference_mode()
@@ -134,7 +139,8 @@ class LiveModel(HFLM):
                 use_cache=True,
             ).logits[:, -1]
             lengths = lengths + 1
-        self.progress(self._count(len(contexts)), "answers")
+        self.answered += len(contexts)
+        self.progress(self.answered / self.asked, "answers")
         longest = max(map(len, written))
         padded = [ids + [self.eot_token_id] * (longest - len(ids)) for ids in written]
         return torch.cat([context, torch.tensor(padded, device=context.device)], dim=1)

@@ -71,9 +71,9 @@ FIGURES = {
     ),
     "benchmarks": Figure(
         "Accuracy of every arm on every benchmark",
-        "Dot: mean over seeds; red ticks: single seeds; line: 95 % Wilson interval over the n items alone; "
-        "dashed: the base model. All arms answer the same items, so whether two differ is judged by the paired "
-        "contrasts, not by the overlap of these lines.",
+        "Dot: mean over seeds; red ticks: single seeds; line: 95 % Wilson interval over items (clusters of "
+        "items that share a template); dashed: the base model; dotted: guessing. All arms answer the same items, so "
+        "whether two differ is judged by the paired contrasts, not by the overlap of these lines.",
         ("evaluations",),
         "colocate.figures.benchmarks",
     ),

@@ -6,6 +6,7 @@ import numpy as np
 
 from colocate.figures.style import BLUE, INK, MUTED, PAPER, RED, label, message, panels
 from colocate.results import accuracies
+from colocate.statistics.benchmarks import chance
 
 
 def draw(inputs: dict):
@@ -18,6 +19,9 @@ def draw(inputs: dict):
         rows = table[table["benchmark"] == benchmark]
         for row in rows.to_dict("records"):
             one_arm(axis, arms.index(row["arm"]), row)
+        guessing = chance(benchmark)
+        if guessing:
+            axis.axvline(100 * guessing, color=MUTED, linewidth=1, linestyle=":")
         n = rows["n"].max()
         axis.set_title(f"{label(benchmark)}, n = {n:.0f}" if np.isfinite(n) else label(benchmark))
         axis.grid(visible=False, axis="y")

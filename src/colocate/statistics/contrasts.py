@@ -1,11 +1,11 @@
 """Differences between arms, paired over items and seeds: the rows of contrasts.csv.
 
-arm_a, arm_b         the difference is arm_a - arm_b. Rows: the reference arm against every other, every arm against base,
-                     the pairs asked for in `also`, and the synergy (both - LoRA alone) - (GARFA alone - base) where its
-                     arms are there
+arm_a, arm_b         the difference is arm_a - arm_b. Rows: the reference arm against every other, every arm against
+                     base, the pairs asked for in `also`, and the synergy (both - LoRA alone) - (GARFA alone - base)
+                     where its arms are there
 benchmark            a benchmark's name; `composite`, all benchmarks with equal weight; `composite_<domain>`, those of
                      one domain; `heldout`, held-out text of the training mixture
-outcome              accuracy (share of items), gold_logprob and margin (nat), heldout_loss (nat a token: less is better)
+outcome              accuracy (share of items); gold_logprob, margin (nat); heldout_loss (nat a token, less is better)
 difference, ci_low,  t interval and test of `colocate.statistics.variance`. With one seed and accuracy on one benchmark:
   ci_high, p         McNemar's exact p, and Bonett and Price's standard error; they speak of these two checkpoints only
 p_adjusted, family   `primary` is the reference's accuracy on the composite against the arms named beforehand, adjusted

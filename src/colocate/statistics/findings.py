@@ -32,7 +32,8 @@ def answer(row: Mapping) -> str:
         )
     facts = (
         f"{row['sensitivity']} and {row['rope']} {n}: r_s = {row['r_s']:+.2f} ({interval}); "
-        f"given depth {row['partial_r_s']:+.2f}, p = {row['p_depth']:.3g}"
+        f"given depth {row['partial_r_s']:+.2f}, p = {row['p_depth']:.3g}; "
+        f"their top {row['overlap_k']:.0f} layers share {row['overlap']:.0f}"
     )
     return f"{_conclusion(row)} {facts}. One model: this says nothing about others."
 

@@ -87,9 +87,7 @@ def _clusters(table: pd.DataFrame, items: pd.Index) -> np.ndarray | None:
 def combination(
     tables: Sequence[Scores], weights: dict[str, float], base: str = "base", random_arms: Sequence[str] = ()
 ) -> Combination | None:
-    """Mean over benchmarks of the weighted sum of arms, over common seeds and items; None where an arm or a seed is
-    lacking.
-    """
+    """Mean over benchmarks of the weighted sum of arms, over common seeds and items; None where there are none."""
     if any(arm not in table.values for table, arm in product(tables, weights)):
         return None
     trained = [arm for arm in weights if arm != base]
@@ -106,7 +104,7 @@ def combination(
         used, note = _units(table, whole, complete)
         notes += note
         part = crossed(used)
-        if table.outcome == "accuracy" and set(weights.values()) == {1, -1}:
+        if table.outcome == "accuracy":
             part = replace(part, item=max(part.item, least_item_variance(whole.shape[1])))
         parts.append(part)
         d.append(whole)
