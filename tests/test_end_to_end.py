@@ -84,7 +84,8 @@ def check_study(checkout: Checkout, study: str, model: str, n_layers: int) -> No
     assert list(contrasts.columns)[: len(wanted)] == wanted
     assert {"accuracy", "gold_logprob", "heldout_loss"} <= set(contrasts["outcome"])
     claims = pd.read_csv(folder / "statistics/claims.csv")
-    assert list(claims.columns) == "claim scope published measured ci_low ci_high threshold verdict why".split()
+    wanted = "claim scope published measured ci_low ci_high threshold verdict why".split()
+    assert list(claims.columns)[: len(wanted)] == wanted
     assert set(claims["verdict"]) <= {
         *("reproduced", "contradicted", "inconclusive", "not_tested"),
         *("holds_here", "does_not_hold_here", "cannot_tell"),

@@ -133,6 +133,18 @@ def test_controls_are_those_with_the_profiles_own_pooling(inputs):
     assert list(found) == ["task", "wrong_wrong", "paraphrase", "swap"]
 
 
+def test_rightness_is_the_ratio_to_the_distance_of_two_wrong_answers(inputs):
+    figure = figures.draw("controls", inputs)
+    table = inputs["variants"]["sensitivity_all"].set_index("variant")
+    values = {
+        name: table.loc[f"{name}/all/state"].pivot(index="item", columns="layer", values="value")
+        for name in ("task", "wrong_wrong")
+    }
+    expected = np.exp(np.log(values["task"] / values["wrong_wrong"]).mean())
+    line = figure.axes[1].get_lines()[1]
+    np.testing.assert_allclose(line.get_ydata(), expected)
+
+
 def test_arms_figure_draws_each_contrast_where_its_numbers_are(inputs):
     figure = figures.draw("arms", inputs)
     assert [axis.get_title(loc="left") for axis in figure.axes] == ["composite accuracy", "held-out loss"]

@@ -2,6 +2,7 @@
 reached.
 """
 
+import base64
 import json
 import shutil
 
@@ -162,9 +163,12 @@ def test_text_stands_out_from_its_background(chromium, page, scheme):
 
 
 def test_it_prints(chromium, page):
-    import base64
-
+    size = {"width": 718, "height": 1000, "deviceScaleFactor": 1, "mobile": False}  # A4 less its margins
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     chromium.get(page.as_uri())
+    assert chromium.execute_script("return document.documentElement.scrollWidth") <= size["width"]
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     pdf = base64.b64decode(chromium.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})["data"])
     assert pdf.startswith(b"%PDF")
     assert pdf.count(b"/Type /Page\n") + pdf.count(b"/Type/Page") > 5

@@ -243,6 +243,20 @@ def test_alpha_one_is_the_stock_model_bit_for_bit(name, dtype):
             assert torch.equal(logits, stock[way]), f"{attention}, {way}"
 
 
+@pytest.mark.smollm2
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_alpha_one_is_the_real_smollm2_bit_for_bit(smollm2, dtype):
+    from colocate.models import load_model
+
+    model, ids = load_model(smollm2, dtype, "cpu"), some_ids(2, 67)
+    with torch.no_grad():
+        stock = model(ids).logits
+        add_rope_scale(model, range(30))
+        assert torch.equal(model(ids).logits, stock)
+        with rope_scaled(model, 3, 0.1):
+            assert not torch.equal(model(ids).logits, stock)
+
+
 def test_scaled_rope_of_changing_frequencies_stays_identical_beyond_the_trained_length():
     for name, longest in (("llama_dynamic", 40), ("phi3_longrope", 40)):
         model = build(name, max_position_embeddings=32) if name == "llama_dynamic" else build(name)

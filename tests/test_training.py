@@ -184,6 +184,15 @@ def test_each_group_has_its_own_rate_and_log_alpha_no_decay(tiny_llama, mixture,
         torch.testing.assert_close(after[name].abs(), expected, rtol=1e-2, atol=1e-6, msg=name)
 
 
+def test_garfa_alone_is_trained_and_not_decayed(tiny_llama, mixture, tmp_path):
+    resolved = arm(tiny_llama, lora=(), garfa=(0, 2))
+    runs = [run(tiny_llama, mixture, tmp_path, str(i), resolved, weight_decay=i * 10.0)[0] for i in range(2)]
+    assert read(runs[0]) == read(runs[1])
+    log = pd.read_csv(runs[0] / "training_log.csv")
+    assert log["lr_lora"].isna().all()
+    assert log.query("split == 'train'")["lr_garfa"].notna().all()
+
+
 @pytest.mark.parametrize(("lora", "garfa", "first"), [((2,), (3,), 2), ((3,), (1,), 1), ((0, 3), (), 0)])
 def test_nothing_below_the_first_adapted_layer_is_backpropagated(tiny_llama, mixture, lora, garfa, first):
     settings = Settings.of(SETTINGS)
@@ -388,7 +397,7 @@ def test_learning_rates_warm_up_and_follow_their_schedule():
 
 @pytest.mark.parametrize(("lora", "garfa"), [((2, 3), (3,)), ((0,), ()), ((3,), (1,))])
 def test_flops_agree_with_torch_s_counter(tiny_llama, mixture, lora, garfa):
-    """Matrix products as torch counts them; the formula lets the first adapted layer be backpropagated as a whole."""
+    """Matrix products as torch counts them, plus the gradient of the first adapted layer's input."""
     from torch.utils.flop_counter import FlopCounterMode
 
     settings, spec = Settings.of(SETTINGS), AdapterSpec(lora, garfa, 4, 8, TARGETS)
@@ -400,12 +409,14 @@ def test_flops_agree_with_torch_s_counter(tiny_llama, mixture, lora, garfa):
     counted = counts.get(torch.ops.aten.mm, 0) + counts.get(torch.ops.aten.addmm, 0)
     geometry, n_tokens = read_geometry(tiny_llama), len(example.ids)
     formula = training_data.training_flops(geometry | {"n_heads": 0}, spec, [n_tokens], example.n_labels)
-    first = geometry["linear_shapes"][str(min(lora + garfa))]
-    spare = 2 * n_tokens * (sum(math.prod(shape) for shape in first.values()) + 4 * sum(map(sum, first.values())))
-    assert counted <= formula <= counted + spare
+    first = min(lora + garfa)
+    shapes = geometry["linear_shapes"][str(first)]
+    spare = sum(math.prod(shapes[name]) for name in ("q_proj", "k_proj", "v_proj"))
+    spare += sum(spec.rank * shapes[name][1] for name in ("q_proj", "v_proj") if first in lora)
+    assert formula == counted + 2 * n_tokens * spare
     attention = training_data.training_flops(geometry, spec, [n_tokens], example.n_labels) - formula
     width, pairs = geometry["n_heads"] * geometry["head_dim"], n_tokens * (n_tokens + 1) // 2
-    assert attention == pairs * width * (4 * 4 + 8 * (4 - min(lora + garfa)))
+    assert attention == pairs * width * (4 * 4 + 8 * (4 - first))
 
 
 # -------------------------------------------------------------------------------------------------------- layer gain

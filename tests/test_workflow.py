@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from colocate.figures import FIGURES
 from conftest import ROOT
 
 GEOMETRY = {"n_layers": 30, "n_heads": 9, "n_kv_heads": 3, "head_dim": 64, "hidden": 576, "ffn": 1536, "vocab": 49152}
@@ -30,7 +31,7 @@ DEFAULT_JOBS = {
     "compare_models": 1,
     "record_config": 1,
     "collect_compute": 1,
-    "draw_figure": 8,
+    "draw_figure": len(FIGURES),
     "write_report": 1,
 }
 
@@ -42,7 +43,7 @@ def jobs(plan: str) -> dict[str, int]:
 
 
 def plan(checkout, *options: str) -> dict[str, int]:
-    return jobs(checkout.snakemake("--dry-run", *options).stdout)
+    return jobs(checkout.snakemake("--dry-run", "--printshellcmds", *options).stdout)
 
 
 def test_jobs_of_the_default_study(checkout):
@@ -57,8 +58,8 @@ def test_jobs_of_the_default_study(checkout):
         ("train", {"train_arm": 14, "profile_layers": 2}, {"evaluate_arm"}),
         ("evaluate", {"evaluate_arm": 90}, {"contrast_arms"}),
         ("statistics", {"contrast_arms": 1, "collect_compute": 1}, {"draw_figure"}),
-        ("figures", {"draw_figure": 8}, {"write_report"}),
-        ("report", {"write_report": 1, "draw_figure": 8}, set()),
+        ("figures", {"draw_figure": len(FIGURES)}, {"write_report"}),
+        ("report", {"write_report": 1, "draw_figure": len(FIGURES)}, set()),
     ],
 )
 def test_targets_ask_for_their_stage_and_no_more(checkout, target, present, absent):

@@ -176,9 +176,9 @@ def reference_contrasts(contrasts) -> tuple[str | None, dict]:
 def accuracies(evaluations):
     """One row an arm and benchmark: accuracy (mean over seeds), ci_low, ci_high, n (items), by_seed (list), status.
 
-    The interval is Wilson's 95 % (1927) at the mean accuracy: it stays open at 0 and 1, where a standard error is 0. Its
-    n is the effective number of items, p (1 - p) / stderr^2 (Korn & Graubard 1998), which is smaller than n where items
-    come in clusters, and the number of clusters (`groups`) where stderr is 0. It holds no seed variance.
+    The interval is Wilson's 95 % (1927) at the mean accuracy: it stays open at 0 and 1, where a standard error is 0.
+    Its n is the effective number of items, p (1 - p) / stderr^2 (Korn & Graubard 1998), which is smaller than n where
+    items come in clusters, and the number of clusters (`groups`) where stderr is 0. It holds no seed variance.
     """
     import pandas as pd
 

@@ -94,8 +94,8 @@ def rope_layers(model: nn.Module) -> list[int]:
 def rope_scaled(model: nn.Module, layer: int, log_alpha: float | torch.Tensor) -> Iterator[None]:
     """Within the block, the RoPE bases of `layer` are multiplied by exp(log_alpha), on top of learned alphas.
 
-    log_alpha: a number for all KV heads, (K,) one for each, or one row per row of the batch, (B, 1) or (B, K), so that
-    several perturbations ride in one batch. A tensor that requires a gradient gets one.
+    log_alpha: a number or (1,) for all KV heads, (K,) one for each, or a row for each row of the batch, (B, 1) or
+    (B, K), so that several perturbations ride in one batch. A tensor that requires a gradient gets one.
     """
     attention, rotary, n_kv_heads = _rotating_attention(model, layer)
     log_alpha = torch.as_tensor(log_alpha, dtype=torch.float32)

@@ -296,9 +296,9 @@ def _check_progress(model, history: list[dict], examples: list[Example], n_steps
     if not (last["loss"] <= limit and math.isfinite(last["grad_norm"])):  # a loss that is not a number fails as well
         rates = ", ".join(f"{name} {last[name]:.3g}" for name in ("lr_lora", "lr_garfa") if name in last)
         raise TrainingError(
-            f"training diverged in step {last['step']} of {n_steps}: loss {last['loss']:.4g} (limit {limit:.4g}), gradient norm "
-            f"{last['grad_norm']:.4g}, {rates}, examples {', '.join(example.id for example in examples)}; lower the "
-            "learning rates, or look at these examples"
+            f"training diverged in step {last['step']} of {n_steps}: loss {last['loss']:.4g} (limit {limit:.4g}), "
+            f"gradient norm {last['grad_norm']:.4g}, {rates}, examples {', '.join(one.id for one in examples)}; lower "
+            "the learning rates, or look at these examples"
         )
 
 

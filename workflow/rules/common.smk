@@ -40,7 +40,7 @@ STATISTICS = [
 ]
 # Which of a profile's settings each metric reads: the others must not rerun it.
 METRIC_SETTINGS = {
-    "sensitivity": ("pool", "form", "batch_tokens"),
+    "sensitivity": ("pool", "form", "contrast", "batch_tokens"),
     "rope_influence": ("method", "log_alpha", "text_tokens", "max_texts", "batch_tokens"),
 }
 # A job of a model takes one GPU where models run on one. `auto` asks this machine; a cluster's profile says `cuda`.
@@ -233,7 +233,7 @@ def where_settings() -> dict:
 def profile_settings(wildcards) -> dict:
     entry = STUDY["profiles"][wildcards.profile]
     keys = ("metric", *METRIC_SETTINGS[entry["metric"]])
-    chosen = {key: entry[key] for key in keys} | {"seed": STUDY["statistics"]["seed"]}
+    chosen = {key: entry[key] for key in keys if key in entry} | {"seed": STUDY["statistics"]["seed"]}
     return {"profile": chosen, "limit": STUDY["pairs"]["limit"]} | where_settings()
 
 

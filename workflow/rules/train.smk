@@ -49,9 +49,10 @@ rule profile_arm:
         manifest=f"{BASE}/adapters/{{arm}}/seed{{seed}}/manifest.json",
         adapter=ancient(f"{BASE}/adapters/{{arm}}/seed{{seed}}/adapter_model.safetensors"),
         pairs=STUDY["pairs"]["files"],
-        texts=STUDY["pairs"]["texts"],
+        paraphrases=STUDY["pairs"]["paraphrases"],
     output:
         profile=f"{BASE}/arm_profiles/{{arm}}/seed{{seed}}/{{metric}}.csv",
+        variants=f"{BASE}/arm_profiles/{{arm}}/seed{{seed}}/{{metric}}.variants.parquet",
         run=f"{BASE}/arm_profiles/{{arm}}/seed{{seed}}/{{metric}}.run.json",
     log:
         f"{LOGS}/profile_arm/{{model}}/{{arm}}/seed{{seed}}/{{metric}}.log",
@@ -70,7 +71,7 @@ rule profile_arm:
     shell:
         command(
             "profile_arm",
-            "model geometry adapter pairs texts",
-            "profile run",
+            "model geometry adapter pairs paraphrases",
+            "profile variants run",
             "{wildcards.metric} {wildcards.arm} seed {wildcards.seed}",
         )

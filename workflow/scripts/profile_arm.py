@@ -3,12 +3,12 @@
 from colocate import adapters, files, models, pairs, profiles
 from colocate.provenance import Job
 
-with Job(__doc__, inputs="model geometry adapter pairs* texts", outputs="profile run") as job:
+with Job(__doc__, inputs="model geometry adapter pairs* paraphrases", outputs="profile variants run") as job:
     settings = job.settings
     place = files.read_json(job.input.geometry)
     data = {
         "pairs": pairs.read_pairs(job.input.pairs)[: settings["limit"]],
-        "texts": pairs.read_texts(job.input.texts),
+        "paraphrases": pairs.read_paraphrases(job.input.paraphrases)[: settings["limit"]],
     }
     tokenizer = models.load_tokenizer(job.input.model.parent)
     model = models.load_model(job.input.model.parent, place["dtype"], place["device"])
@@ -16,4 +16,5 @@ with Job(__doc__, inputs="model geometry adapter pairs* texts", outputs="profile
     chosen = settings["profile"]
     measured = profiles.compute(chosen["metric"], arm, tokenizer, chosen, data, job.progress)
     files.write_csv(job.out.profile, measured.profile)
+    files.write_parquet(job.out.variants, measured.variants)
     job.record.update(device=place["device"], dtype=place["dtype"])

@@ -28,6 +28,7 @@ from transformers import DynamicCache
 from colocate.files import silent
 
 SHORTEST_PREFIX = 8  # tokens; below that, sharing saves nothing
+BEGINNING, SMALLEST_FAMILY = 32, 4  # contexts with the same first tokens form a family, if there are enough of them
 
 
 class LiveModel(HFLM):
@@ -53,17 +54,14 @@ class LiveModel(HFLM):
         for index, (_, context, continuation) in enumerate(requests):
             room = self.max_length + 1 - len(continuation)
             by_context.setdefault(tuple(context[-room:]), []).append(index)
-        contexts = sorted(by_context, key=lambda ids: (-len(ids), ids))
-        prefix = self._prefix(contexts)
         answers: list = [None] * len(requests)
-        for start in range(0, len(contexts), override_bs or self.batch_size):
-            batch = contexts[start : start + (override_bs or self.batch_size)]
+        for batch, prefix in self._batches(list(by_context), override_bs or self.batch_size):
             indices = [by_context[context] for context in batch]
             continuations = [[requests[index][2] for index in group] for group in indices]
             for group, results in zip(indices, self._score(batch, continuations, prefix), strict=True):
                 for index, result in zip(group, results, strict=True):
                     answers[index] = result
-            self.progress(min(1.0, (start + len(batch)) / len(contexts)), "log-likelihoods")
+            self.progress(1 - answers.count(None) / len(answers), "log-likelihoods")
         return answers
 
     def _score(self, contexts, continuations, prefix) -> list[list[tuple[float, bool]]]:
@@ -100,10 +98,16 @@ class LiveModel(HFLM):
 
     @torch.inference_mode()
     def generate_until(self, requests, disable_tqdm: bool = True):
-        """Answers of all requests, in batches of the harness; the prefix is that of all of them."""
-        self.prefix = self._prefix([tuple(self.tok_encode(request.args[0])) for request in requests])
-        self.answered, self.asked = 0, len(requests)
-        return super().generate_until(requests, disable_tqdm=disable_tqdm)
+        """The answer to each request, families of contexts one after the other."""
+        contexts = [tuple(self.tok_encode(request.args[0])) for request in requests]
+        answers: list = [None] * len(requests)
+        for family in _families(contexts):
+            self.prefix = self._prefix([contexts[index] for index in family])
+            texts = super().generate_until([requests[index] for index in family], disable_tqdm=disable_tqdm)
+            for index, text in zip(family, texts, strict=True):
+                answers[index] = text
+            self.progress(1 - answers.count(None) / len(answers), "answers")
+        return answers
 
     @torch.inference_mode()
     def _model_generate(self, context, max_length: int, stop: list[str], **options):
@@ -139,8 +143,6 @@ class LiveModel(HFLM):
                 use_cache=True,
             ).logits[:, -1]
             lengths = lengths + 1
-        self.answered += len(contexts)
-        self.progress(self.answered / self.asked, "answers")
         longest = max(map(len, written))
         padded = [ids + [self.eot_token_id] * (longest - len(ids)) for ids in written]
         return torch.cat([context, torch.tensor(padded, device=context.device)], dim=1)
@@ -153,6 +155,14 @@ class LiveModel(HFLM):
         return any(word in text for word in stop)
 
     # ------------------------------------------------------------------------------------------------ shared by both
+
+    def _batches(self, contexts: list[tuple], size: int):
+        """Batches of contexts of like length, longest first, each with the prefix that its family shares."""
+        for family in _families(contexts):
+            members = sorted((contexts[index] for index in family), key=lambda ids: (-len(ids), ids))
+            prefix = self._prefix(members)
+            for start in range(0, len(members), size):
+                yield members[start : start + size], prefix
 
     def _prefix(self, contexts) -> tuple[tuple, DynamicCache | None]:
         """(ids, key-value cache of one row) of what all contexts begin with; empty where sharing is of no use or not exact."""
@@ -193,6 +203,16 @@ class LiveModel(HFLM):
         ).logits[:, -1]
         lengths = torch.tensor([len(context) for context in contexts], device=self.device)
         return logits, cache, mask, lengths
+
+
+def _families(contexts: list[tuple]) -> list[list[int]]:
+    """Indices of contexts that begin alike (the few-shot examples of one language or subject); small families are put together."""
+    alike: dict[tuple, list[int]] = {}
+    for index, context in enumerate(contexts):
+        alike.setdefault(context[:BEGINNING], []).append(index)
+    families = [family for family in alike.values() if len(family) >= SMALLEST_FAMILY]
+    rest = sorted(index for family in alike.values() if len(family) < SMALLEST_FAMILY for index in family)
+    return families + [rest] if rest else families
 
 
 def _layer_types(config) -> list[str]:

@@ -35,16 +35,17 @@ FIGURES = {
     "controls": Figure(
         "What the two primary metrics measure",
         "Left: the distance of a right and a wrong answer, beside that of two wrong ones and of two right ones. "
-        "Middle: what is left for rightness, per item. Right: RoPE influence against the rounding noise of the "
-        "same computation; layers under the dashed line are not resolved.",
+        "Middle: their ratio, per item: above 1, rightness adds to a mere difference in wording. Right: RoPE "
+        "influence against the rounding noise of the same computation; layers under the dashed line are not "
+        "resolved.",
         ("profiles", "variants", "correlations"),
         "colocate.figures.controls",
     ),
     "correlation": Figure(
         "The primary pair of profiles, layer against layer",
-        "Left: ranks of the layers in the two profiles; a number is a layer, its colour the depth. Right: what is"
-        " left of the ranks when the straight line in depth is taken out of both. Neighbouring layers are alike, "
-        "so p comes from surrogates that are equally smooth.",
+        "Left: ranks of the layers in the two profiles; a number is a layer, its colour the depth. Right: what "
+        "is left of the ranks when the straight line in depth is taken out of both. Neighbouring layers are "
+        "alike, so p comes from surrogates that are equally smooth.",
         ("profiles", "correlations"),
         "colocate.figures.correlation",
     ),
@@ -71,16 +72,16 @@ FIGURES = {
     ),
     "benchmarks": Figure(
         "Accuracy of every arm on every benchmark",
-        "Dot: mean over seeds; red ticks: single seeds; line: 95 % Wilson interval over items (clusters of "
-        "items that share a template); dashed: the base model; dotted: guessing. All arms answer the same items, so "
+        "Dot: mean over seeds; red ticks: single seeds; line: 95 % Wilson interval over items (clusters of items "
+        "that share a template); dashed: the base model; dotted: guessing. All arms answer the same items, so "
         "whether two differ is judged by the paired contrasts, not by the overlap of these lines.",
         ("evaluations",),
         "colocate.figures.benchmarks",
     ),
     "arms": Figure(
         "The reference arm against every other arm",
-        "Paired differences with 95 % intervals over items and seeds. Filled: primary family, with p corrected by"
-        " Holm; open: exploratory, no correction. An interval that crosses 0 is compatible with no difference.",
+        "Paired differences with 95 % intervals over items and seeds. Filled: primary family, with p corrected "
+        "by Holm; open: exploratory, no correction. An interval that crosses 0 is compatible with no difference.",
         ("contrasts",),
         "colocate.figures.arms",
     ),

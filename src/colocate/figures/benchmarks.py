@@ -1,6 +1,4 @@
-"""Accuracy of every arm on every benchmark, one panel a benchmark: mean and single seeds, Wilson's interval, the base
-model's line.
-"""
+"""Accuracy of every arm, one panel a benchmark: mean and seeds, Wilson's interval, lines for the base and guessing."""
 
 import numpy as np
 

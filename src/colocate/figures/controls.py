@@ -5,7 +5,7 @@ The distance of a right and a wrong answer is no measure of rightness as long as
 
 import numpy as np
 
-from colocate.figures.style import BLUE, GREEN, INK, ORANGE, PINK, canvas, label, layer_axis, legend, message
+from colocate.figures.style import BLUE, GREEN, INK, ORANGE, PINK, WIDE, canvas, label, layer_axis, legend, message
 from colocate.results import primary_pair
 
 CONTRASTS = {  # first part of a variant's name -> its words, colour and line
@@ -55,21 +55,27 @@ def distances(axis, items: dict, sensitivity: str) -> None:
     for contrast, table in items.items():
         words, colour, line = CONTRASTS[contrast]
         axis.plot(table.columns, table.mean(), color=colour, linestyle=line, label=words)
+    values = np.concatenate([table.mean().to_numpy() for table in items.values()] or [[]])
+    if values.size and values.min() > 0 and values.max() > WIDE * values.min():
+        axis.set_yscale("log")
     axis.set_title(label(sensitivity))
     axis.set_ylabel("1 − cos, mean over items")
 
 
 def rightness(axis, items: dict) -> None:
-    """Paired difference over items, mean and 1.96 standard errors."""
-    axis.set_title("right–wrong less wrong–wrong")
-    axis.axhline(0, color=INK, linewidth=1)
+    """Right-wrong over wrong-wrong of the same item: geometric mean over items, 95 % interval (t of log ratios)."""
+    from scipy.stats import t
+
+    axis.set_title("right–wrong over wrong–wrong")
+    axis.axhline(1, color=INK, linewidth=1)
     if not {"task", "wrong_wrong"} <= set(items):
         return
-    difference = (items["task"] - items["wrong_wrong"]).dropna()
-    mean, half = difference.mean(), 1.96 * difference.sem()
-    axis.fill_between(mean.index, mean - half, mean + half, color=BLUE, alpha=0.2, linewidth=0)
-    axis.plot(mean.index, mean, color=BLUE)
-    axis.set_ylabel("difference, 95 % interval")
+    positive = [np.log(items[contrast].where(items[contrast] > 0)) for contrast in ("task", "wrong_wrong")]
+    ratio = positive[0] - positive[1]
+    mean, half = ratio.mean(), ratio.sem() * t.ppf(0.975, ratio.count() - 1)
+    axis.fill_between(mean.index, np.exp(mean - half), np.exp(mean + half), color=BLUE, alpha=0.2, linewidth=0)
+    axis.plot(mean.index, np.exp(mean), color=BLUE)
+    axis.set_ylabel("ratio, 95 % interval")
 
 
 def noise(axis, profile, variants, rope: str) -> None:

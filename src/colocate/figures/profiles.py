@@ -6,7 +6,7 @@ S: the layers that a `top` rule takes from the primary sensitivity profile; R: t
 
 import numpy as np
 
-from colocate.figures.style import INK, MUTED, SETS, label, layer_axis, legend, message, panels
+from colocate.figures.style import INK, MUTED, SETS, WIDE, label, layer_axis, legend, message, panels
 from colocate.results import chosen_sets, primary_pair
 
 
@@ -44,7 +44,7 @@ def line_with_band(axis, table) -> None:
     layer = table["layer"].to_numpy()
     value, low, high = (table[name].to_numpy(float) for name in ("value", "ci_low", "ci_high"))
     finite = value[np.isfinite(value)]
-    if finite.size and finite.min() > 0 and finite.max() > 30 * finite.min():
+    if finite.size and finite.min() > 0 and finite.max() > WIDE * finite.min():
         axis.set_yscale("log")
         low = np.where(low > 0, low, finite.min())  # a bound at or below zero has no place on a log scale
     axis.fill_between(layer, low, high, color=INK, alpha=0.16, linewidth=0)

@@ -12,6 +12,7 @@ ON_LIGHT, ON_DARK = "#000000", "#fffffe"
 SERIES = [BLUE, ORANGE, GREEN, PINK, SKY, RED, INK, MUTED]
 MARKERS = "ov^sDP*X"
 SETS = {"S": BLUE, "R": ORANGE}
+WIDE = 30  # values that span a larger factor get a log scale
 WIDTH = 675 / 72  # inches; 675 points are 900 CSS pixels
 
 STYLE = {
