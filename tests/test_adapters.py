@@ -14,6 +14,7 @@ from colocate.adapters import AdapterSpec, adapt, load, read_alphas, save
 from colocate.budget import count_parameters
 from colocate.errors import InputError
 from colocate.geometry import read_geometry
+from colocate.rope import rope_layers, rope_scaled
 from test_rope import FAMILIES, KV_HEADS, LAYERS, attentions, build, some_ids
 
 TARGETS = {"phi3": ("qkv_proj", "o_proj", "down_proj"), "starcoder2": ("q_proj", "o_proj", "c_fc")}
@@ -161,6 +162,18 @@ def test_generation_with_an_adapter_uses_the_cache_as_a_full_forward_would(tmp_p
         with torch.no_grad():
             ids = torch.cat((ids, model(input_ids=ids, use_cache=False).logits[:, -1:].argmax(-1)), dim=1)
     assert torch.equal(generated, ids)
+
+
+def test_a_perturbation_acts_on_top_of_an_adapter():
+    model = adapt(build("llama"), spec_for("llama", (1,), (2,)))
+    adapted = logits(model)
+    assert rope_layers(model) == list(range(LAYERS))
+    with rope_scaled(model, 2, 0.4):
+        perturbed = logits(model)
+    assert torch.equal(logits(model), adapted)
+    attentions(model)[2].rope_scale.modules_to_save["default"].log_alpha.data.fill_(0.4)
+    torch.testing.assert_close(perturbed, logits(model), rtol=0, atol=1e-5)
+    assert not torch.allclose(perturbed, adapted, atol=1e-3)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
