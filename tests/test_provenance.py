@@ -160,6 +160,8 @@ def test_cost_of_a_job_is_its_time_on_a_card_or_on_its_threads(tmp_path):
     table = compute.collect(records, {"gpu_hour": 3.0, "cpu_hour": 0.1, "currency": "EUR"})
     assert table["cost"].tolist() == pytest.approx([1.5, 0.2])
     assert table["currency"].tolist() == ["EUR", "EUR"]
+    assert compute.model_of("resources/models/a.b.run.json") == "a.b"
+    assert compute.model_of("results/study/a.b/adapters/arm/seed0/train.run.json") == "a.b"
     write_json(tmp_path / "c", {"rule": "x"})
     with pytest.raises(InputError, match="c: not a run record: key seconds"):
         compute.collect([tmp_path / "c"], {"gpu_hour": 1, "cpu_hour": 1, "currency": "EUR"})

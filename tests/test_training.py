@@ -442,10 +442,10 @@ def test_the_real_model_learns(smollm2, tmp_path):
 
     build_mixture([{"kind": "builtin"}], 0, tmp_path / "mixture")
     paths = {split: tmp_path / "mixture" / f"{split}.jsonl" for split in ("train", "validate", "test")}
-    resolved = arm(smollm2, tuple(range(22, 30)), (29,), lr_lora=5e-4)
+    resolved = arm(smollm2, tuple(range(30)), (29,), rank=16, lr_lora=1e-3)
     out, _ = tmp_path / "out", (tmp_path / "out").mkdir()
     options = {"seed": 0, "dtype": models.resolve_dtype("auto", "cpu", "float32"), "device": "cpu"}
     settings = {"max_tokens": 6000, "heldout_examples": 20}
     training.train(smollm2, resolved, paths, settings, **options, out=out, scratch=tmp_path)
     loss = pd.read_csv(out / "training_log.csv").query("split == 'validate'")["loss"]
-    assert loss.iloc[-1] < loss.iloc[0] - 0.1
+    assert loss.iloc[-1] < loss.iloc[0] - 0.1, loss.tolist()

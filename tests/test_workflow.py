@@ -11,6 +11,7 @@ from colocate.figures import FIGURES
 from conftest import ROOT
 
 GEOMETRY = {"n_layers": 30, "n_heads": 9, "n_kv_heads": 3, "head_dim": 64, "hidden": 576, "ffn": 1536, "vocab": 49152}
+PLAIN = ("--workflow-profile", "none")  # Snakemake's own words, not those of the progress logger
 DEFAULT_JOBS = {
     "fetch_model": 1,
     "prepare_model": 1,
@@ -43,7 +44,7 @@ def jobs(plan: str) -> dict[str, int]:
 
 
 def plan(checkout, *options: str) -> dict[str, int]:
-    return jobs(checkout.snakemake("--dry-run", "--printshellcmds", *options).stdout)
+    return jobs(checkout.snakemake("--dry-run", *PLAIN, *options).stdout)
 
 
 def test_jobs_of_the_default_study(checkout):
@@ -120,7 +121,7 @@ def test_every_job_has_log_benchmark_digests_and_resources(checkout):
 
 
 def test_settings_of_a_job_are_sorted_json_of_what_it_uses(checkout):
-    commands = checkout.snakemake("--dry-run", "--printshellcmds").stdout
+    commands = checkout.snakemake("--dry-run", "--printshellcmds", *PLAIN).stdout
     found = re.findall(r"scripts/(\w+)\.py .*?--settings '?(\{.*\})'?$", commands, flags=re.MULTILINE)
     assert {name for name, _ in found} == set(DEFAULT_JOBS)
     for name, settings in found:

@@ -11,7 +11,7 @@ from colocate.errors import InputError
 from colocate.files import read_json
 
 COLUMNS = [
-    *("rule", "label", "device", "dtype", "threads", "seconds", "tokens", "steps", "flops"),
+    *("rule", "model", "label", "device", "dtype", "threads", "seconds", "tokens", "steps", "flops"),
     *("peak_memory_mib", "peak_gpu_memory_mib", "joules", "cost", "currency"),
 ]
 
@@ -21,6 +21,12 @@ def cost(record: dict, prices: dict) -> float:
     on_gpu = record.get("device") == "cuda"
     hourly = prices["gpu_hour"] if on_gpu else prices["cpu_hour"] * record["threads"]
     return record["seconds"] / 3600 * hourly
+
+
+def model_of(path: str | Path) -> str:
+    """The model that a run record speaks of: resources/models/{model}.run.json, else results/{study}/{model}/..."""
+    parts = Path(path).parts
+    return parts[2] if parts[0] == "results" else Path(path).name.removesuffix(".run.json")
 
 
 def collect(records: Iterable[str | Path], prices: dict):
@@ -35,6 +41,7 @@ def collect(records: Iterable[str | Path], prices: dict):
             raise InputError(f"{path}: not a run record: key {missing[0]} is missing; delete it to run its job again")
         row = {column: record.get(column) for column in COLUMNS}
         memory = record["peak_memory_mib"]
+        row["model"] = model_of(path)
         row |= {"peak_memory_mib": memory["cpu"], "peak_gpu_memory_mib": memory["gpu"]}
         rows.append(row | {"cost": cost(record, prices), "currency": prices["currency"]})
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -56,7 +56,8 @@ def write_report(
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"prose": prose, "unbroken": unbroken}
     compute = _table(results / "compute.csv")
-    chapters = [_chapter(results / model, model, select, compute, config) for model, select in models.items()]
+    parts = {model: compute[compute["model"] == model] if len(compute) else compute for model in models}
+    chapters = [_chapter(results / model, model, select, parts[model], config) for model, select in models.items()]
     html = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         study=results.name,
         models=chapters,

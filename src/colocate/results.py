@@ -49,8 +49,8 @@ def find(folder: Path, kind: str, select: dict[str, Iterable] | None = None) -> 
     """Files of one kind below `folder`, in order, each with its wildcards; `select` {wildcard: allowed values} leaves
     others out.
 
-    A name holds no dot, so that `mini_arc.run.json` is never read as the benchmark `mini_arc.run`. Seeds sort as
-    numbers.
+    Beside wildcards, `select` may have `run`: the `{arm}/seed{seed}` to read. A name holds no dot, so that
+    `mini_arc.run.json` is never read as the benchmark `mini_arc.run`. Seeds sort as numbers.
     """
     pattern = LAYOUT[kind]
     match_path = re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[A-Za-z0-9_-]+)", re.escape(pattern))).fullmatch
@@ -58,8 +58,12 @@ def find(folder: Path, kind: str, select: dict[str, Iterable] | None = None) -> 
     found = []
     for path in Path(folder).glob(re.sub(r"\{\w+\}", "*", pattern)):
         match = match_path(path.relative_to(folder).as_posix())
-        if match and all(value in allowed.get(key, {value}) for key, value in match.groupdict().items()):
-            found.append((match.groupdict(), path))
+        if match is None:
+            continue
+        wildcards = match.groupdict()
+        keys = wildcards | ({"run": "{arm}/seed{seed}".format(**wildcards)} if "seed" in wildcards else {})
+        if all(value in allowed.get(key, {value}) for key, value in keys.items()):
+            found.append((wildcards, path))
     yield from sorted(
         found, key=lambda item: [value.zfill(9) if value.isdigit() else value for value in item[0].values()]
     )

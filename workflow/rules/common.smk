@@ -38,6 +38,7 @@ STATISTICS = [
     "claims.csv",
     "recommendation.json",
 ]
+TEMPLATE = str(Path(configuration.__file__).parent / "templates/report.html.j2")
 # Which of a profile's settings each metric reads: the others must not rerun it.
 METRIC_SETTINGS = {
     "sensitivity": ("pool", "form", "contrast", "batch_tokens"),
@@ -331,9 +332,9 @@ def claim_settings(wildcards) -> dict:
     return chosen | {"scope": scope, "sets": top_sets()}
 
 
-def figure_inputs(wildcards) -> list[str]:
-    """Files of the kinds of results that a figure needs (keys of colocate.results.LAYOUT)."""
-    model, base = wildcards.model, f"{RESULTS}/{wildcards.model}"
+def result_files(model: str) -> dict[str, list[str]]:
+    """Files of each kind of results (keys of colocate.results.LAYOUT) that this study has of a model."""
+    base = f"{RESULTS}/{model}"
     kinds = {
         "geometry": [f"{base}/geometry.json"],
         "profiles": profiles_of(model),
@@ -344,17 +345,21 @@ def figure_inputs(wildcards) -> list[str]:
         "training_logs": adapters_of(model, "training_log.csv"),
         "evaluations": evaluations_of(model, ".json"),
     }
-    tables = {name.split(".")[0]: [f"{base}/statistics/{name}"] for name in STATISTICS}
-    return [file for need in FIGURES[wildcards.figure].needs for file in (kinds | tables)[need]]
+    return kinds | {name.split(".")[0]: [f"{base}/statistics/{name}"] for name in STATISTICS}
+
+
+def figure_inputs(wildcards) -> list[str]:
+    files = result_files(wildcards.model)
+    return [file for need in FIGURES[wildcards.figure].needs for file in files[need]]
 
 
 def selection(model: str) -> dict:
     """What this study runs on a model, by wildcard: files of an earlier selection stay out of figures and report."""
     return {
-        "profile": SELECT["profiles"],
+        "profile": SELECT["profiles"] + ["layer_gain"] * SELECT["layer_gain"],
         "layer_set": selected_sets(model),
         "arm": arms_of(model),
-        "seed": sorted({0, *SEEDS}),
+        "run": [f"{arm}/seed{seed}" for arm, seed in runs(model)],
         "benchmark": SELECT["benchmarks"],
     }
 

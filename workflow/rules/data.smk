@@ -28,6 +28,7 @@ rule check_pairs:
 rule fetch_benchmark:
     output:
         manifest="resources/datasets/{organisation}/{dataset}/manifest.json",
+        run="resources/datasets/{organisation}/{dataset}.run.json",
     log:
         f"{LOGS}/fetch_benchmark/{{organisation}}/{{dataset}}.log",
     benchmark:
@@ -45,7 +46,7 @@ rule fetch_benchmark:
         code=code("fetch_benchmark"),
         env=env("fetch_benchmark"),
     shell:
-        command("fetch_benchmark", "", "manifest", "{wildcards.organisation}/{wildcards.dataset}")
+        command("fetch_benchmark", "", "manifest run", "{wildcards.organisation}/{wildcards.dataset}")
 
 
 rule fetch_mixture:

@@ -9,9 +9,9 @@ rule write_report:
         contamination=f"{RESULTS}/mixture/contamination.csv",
         claims="data/published/claims.csv",
         records=run_records(),
-        statistics=targets("profiles", "statistics", "figures"),
-        evaluations=lambda w: [file for model in SELECT["models"] for file in evaluations_of(model, ".json")],
-        training=lambda w: [file for model in SELECT["models"] for file in adapters_of(model, "training_log.csv")],
+        template=TEMPLATE,
+        figures=targets("figures"),
+        results=[file for model in SELECT["models"] for kind in result_files(model).values() for file in kind],
     output:
         html=report(f"reports/{STUDY['study']}.html", caption="../report/report.rst", category="Report"),
     log:

@@ -49,7 +49,9 @@ def evaluate(
 
     unknown = set(settings) - {"seed", "batch_size", "sandbox", "chat_template"}
     if unknown:
-        raise InputError(f"evaluation: unknown keys {sorted(unknown)}; allowed: seed, batch_size, sandbox, chat_template")
+        raise InputError(
+            f"evaluation: unknown keys {sorted(unknown)}; allowed: seed, batch_size, sandbox, chat_template"
+        )
     with tempfile.TemporaryDirectory() as cache, sandbox.use(settings.get("sandbox", "auto")):
         return _evaluate(
             model_folder,
@@ -58,7 +60,11 @@ def evaluate(
             task,
             settings,
             where={"dtype": dtype, "device": device},
-            folders={"benchmarks_dir": Path(benchmarks_dir), "datasets_dir": Path(datasets_dir), "cache_dir": Path(cache)},
+            folders={
+                "benchmarks_dir": Path(benchmarks_dir),
+                "datasets_dir": Path(datasets_dir),
+                "cache_dir": Path(cache),
+            },
             progress=progress,
         )
 

@@ -77,7 +77,9 @@ class LiveModel(HFLM):
             valid[row, : len(ids)] = True
         rows = torch.tensor(owner, device=self.device)
         logits = first[rows].unsqueeze(1)
-        if longest > 1:  # the context's last logits predict the first token; the tokens before the last predict the rest
+        if (
+            longest > 1
+        ):  # the context's last logits predict the first token; the tokens before the last predict the rest
             cache.batch_select_indices(rows)
             steps = torch.arange(longest - 1, device=self.device)
             later = self.model(
@@ -117,7 +119,9 @@ class LiveModel(HFLM):
         """
         if options.get("do_sample") or options.get("temperature"):
             return super()._model_generate(context, max_length, stop, **options)
-        contexts = [tuple(row[keep.bool()].tolist()) for row, keep in zip(context, options["attention_mask"], strict=True)]
+        contexts = [
+            tuple(row[keep.bool()].tolist()) for row, keep in zip(context, options["attention_mask"], strict=True)
+        ]
         fits = all(ids[: len(self.prefix[0])] == self.prefix[0] and len(ids) > len(self.prefix[0]) for ids in contexts)
         logits, cache, mask, lengths = self._run_contexts(contexts, self.prefix if fits else ((), None))
         written: list[list[int]] = [[] for _ in contexts]

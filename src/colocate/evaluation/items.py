@@ -19,7 +19,9 @@ COLUMNS = ["item", "doc_hash", "group", "correct", "score", "gold_logprob", "gol
 PREFERRED_FILTER = "flexible-extract"  # of tasks that score one answer in several ways, as gsm8k does
 
 
-def table(tasks: dict, samples: dict[str, list[dict]], groups: dict[str, list[str]], gold: dict, entry: dict) -> pd.DataFrame:
+def table(
+    tasks: dict, samples: dict[str, list[dict]], groups: dict[str, list[str]], gold: dict, entry: dict
+) -> pd.DataFrame:
     """One row an item, in the order of the tasks and their documents; columns COLUMNS.
 
     `samples`: lm-eval's, by task; `groups`: by task and document; `gold[task, doc_id]` = (log-probability, tokens) of generative items and

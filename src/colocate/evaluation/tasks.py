@@ -69,7 +69,9 @@ def read_splits(folder: Path, **columns: str) -> dict:
     splits = {}
     for path in sorted(Path(folder).glob("*.jsonl")):
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        splits[path.stem] = Dataset.from_list([r for r in rows if all(r[key] == value for key, value in columns.items())])
+        splits[path.stem] = Dataset.from_list(
+            [r for r in rows if all(r[key] == value for key, value in columns.items())]
+        )
     return splits
 
 
@@ -116,5 +118,7 @@ def _stock_folder(name: str) -> Path:
 def _local_data(source: str, datasets_dir: Path, cache_dir: Path) -> dict:
     folder = datasets_dir / source
     if not folder.is_dir():
-        raise InputError(f"benchmarks: no data set {source} in {datasets_dir}; run the target `fetch` where there is network")
+        raise InputError(
+            f"benchmarks: no data set {source} in {datasets_dir}; run the target `fetch` where there is network"
+        )
     return {"dataset_path": str(folder.resolve()), "dataset_kwargs": {"cache_dir": str(cache_dir)}}
