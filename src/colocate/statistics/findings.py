@@ -23,29 +23,31 @@ def findings(
 
 def answer(row: Mapping) -> str:
     """One row of correlations.csv as the answer to the question, with its uncertainty."""
-    n = f"over {row['n_layers']} layers"
-    interval = "no interval, since a profile has no items"
-    if math.isfinite(row["r_dis"]):
-        interval = (
-            f"without item noise {row['r_dis']:+.2f}, 95 % interval {row['ci_low']:+.2f} to {row['ci_high']:+.2f} "
-            f"over {row['n_items_x']:.0f} and {row['n_items_y']:.0f} items"
-        )
-    facts = (
-        f"{row['sensitivity']} and {row['rope']} {n}: r_s = {row['r_s']:+.2f} ({interval}); "
-        f"given depth {row['partial_r_s']:+.2f}, p = {row['p_depth']:.3g}; "
-        f"their top {row['overlap_k']:.0f} layers share {row['overlap']:.0f}"
+    numbers = f"r_s = {row['r_s']:+.2f}, {_interval(row)}; given depth {row['partial_r_s']:+.2f}"
+    return (
+        f"{_conclusion(row)} ({numbers}, p = {row['p_depth']:.3g}). "
+        f"Measured by {row['sensitivity']} and {row['rope']} over {row['n_layers']} layers; "
+        f"their top {row['overlap_k']:.0f} layers share {row['overlap']:.0f}. One model: this says nothing about others."
     )
-    return f"{_conclusion(row)} {facts}. One model: this says nothing about others."
+
+
+def _interval(row: Mapping) -> str:
+    if not math.isfinite(row["r_dis"]):
+        return "no interval, since a profile has no items"
+    items = f"over {row['n_items_x']:.0f} and {row['n_items_y']:.0f} items"
+    return (
+        f"without item noise {row['r_dis']:+.2f}, 95 % interval {row['ci_low']:+.2f} to {row['ci_high']:+.2f} {items}"
+    )
 
 
 def _conclusion(row: Mapping) -> str:
     if row["p_depth"] <= 0.05:
         way = "have less" if row["partial_r_s"] < 0 else "also have more"
-        return f"Beyond what depth explains, layers that are more sensitive {way} RoPE influence."
+        return f"Beyond what depth explains, layers that are more sensitive {way} RoPE influence"
     if row["p_raw"] <= 0.05:
         way = "opposite ways" if row["r_s"] < 0 else "the same way"
-        return f"Inconclusive: the two profiles go {way}, but beyond their trends in depth no more than by chance."
-    return "Inconclusive: two unrelated profiles as smooth as these agree or disagree this much by chance."
+        return f"Inconclusive: the two profiles go {way}, but beyond their trends in depth no more than by chance"
+    return "Inconclusive: two unrelated profiles as smooth as these agree or disagree this much by chance"
 
 
 def _verdicts(claims: pd.DataFrame) -> str:

@@ -169,4 +169,4 @@ def haiku(summaries: pd.DataFrame, arm: str) -> Measurement | None:
     halves = [float(stats.norm.ppf(0.5 + level / 2) * se) for level in (0.95, 0.9)]
     gap = HAIKU - 100 * score
     part = Part("68.3 less the score", gap, gap - halves[0], gap + halves[0], gap - halves[1], gap + halves[1])
-    return Measurement((part,), detail=f"{arm}, {n:.0f} items, {k} seeds", seeds=k)
+    return Measurement((part,), detail=f"{arm}, {n:.0f} items, {k} seed{'s' * (k != 1)}", seeds=k)
