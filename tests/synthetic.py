@@ -285,7 +285,8 @@ def compute() -> pd.DataFrame:
 
     def job(rule, label, **values):
         seconds = float(rng_of("seconds", rule, label).uniform(5, 60))
-        row = {"rule": rule, "model": MODEL, "label": f"{rule} {label}", "device": "cpu", "dtype": "float32", "threads": 1}
+        row = {"rule": rule, "model": MODEL, "label": f"{rule} {label}"}
+        row |= {"device": "cpu", "dtype": "float32", "threads": 1}
         row |= {"seconds": seconds, "tokens": np.nan, "steps": np.nan, "flops": np.nan, "peak_memory_mib": 1200.5}
         row |= {"peak_gpu_memory_mib": np.nan, "joules": np.nan, "cost": seconds / 3600 * 0.04, "currency": "USD"}
         rows.append(row | values)

@@ -48,7 +48,9 @@ def knowing():
             self.wrong = wrong
 
         def loglikelihood(self, requests):
-            return [(-1.0 if (request.idx == request.doc["answer"]) != self.wrong else -9.0, False) for request in requests]
+            return [
+                (-1.0 if (request.idx == request.doc["answer"]) != self.wrong else -9.0, False) for request in requests
+            ]
 
         def generate_until(self, requests):
             return [self._answer(request.doc) for request in requests]

@@ -40,6 +40,14 @@ def tiny_study(tiny_llama, tmp_path_factory) -> Checkout:
     return checkout
 
 
+def copy_of(study: Checkout, folder) -> Checkout:
+    """A finished study in another folder, with Snakemake's memory of it."""
+    checkout = Checkout(folder)
+    shutil.copytree(study.folder, checkout.folder, dirs_exist_ok=True)
+    checkout.configfiles = list(study.configfiles)
+    return checkout
+
+
 def results(checkout: Checkout, study: str, model: str):
     return checkout.folder / "results" / study / model
 
@@ -136,9 +144,7 @@ def test_what_a_user_sees(tiny_study):
 @pytest.mark.slow
 def test_a_failed_job_says_which_why_and_where(tiny_study, tmp_path):
     """A damaged adapter: the evaluation that reads it fails, by name, and the finished results stay."""
-    checkout = Checkout(tmp_path / "checkout")
-    shutil.copytree(tiny_study.folder, checkout.folder, dirs_exist_ok=True)
-    checkout.configfiles = tiny_study.configfiles
+    checkout = copy_of(tiny_study, tmp_path / "checkout")
     folder = results(checkout, "tiny", "tiny")
     adapter = folder / "adapters/colocated/seed0/adapter_model.safetensors"
     adapter.write_bytes(adapter.read_bytes()[:100])
@@ -150,6 +156,30 @@ def test_a_failed_job_says_which_why_and_where(tiny_study, tmp_path):
     assert "adapter_model.safetensors" in done.stdout
     assert "logs/tiny/evaluate_arm/tiny/colocated/seed0/mini_arc.log" in done.stdout
     assert (folder / "evaluations/colocated/seed0/mini_math.json").exists()
+
+
+@pytest.mark.slow
+def test_layer_gain_and_arms_made_from_it(tiny_study, tmp_path):
+    """One training per layer, joined into a profile, from which a layer set and an arm are made."""
+    checkout = copy_of(tiny_study, tmp_path / "checkout")
+    arms = {"gainful": {"lora": "gaining"}, "elsewhere": {"lora": "other"}}
+    sets = {"gaining": {"top": 2, "by": "layer_gain"}, "other": {"minus": ["everywhere", "gaining"]}}
+    select = {"layer_gain": True, "arms": ["base", "colocated", "gainful", "elsewhere"]}
+    checkout.overlay(
+        "gain", {"select": select, "arms": arms, "layer_sets": sets, "statistics": {"primary_against": []}}
+    )
+    checkout.snakemake("train")
+    folder = results(checkout, "tiny", "tiny")
+    gain = pd.read_csv(folder / "profiles/layer_gain.csv")
+    assert gain["layer"].tolist() == [0, 1, 2, 3]
+    best = sorted(gain.sort_values("value")["layer"].tail(2).tolist())
+    assert json.loads((folder / "arms/gainful/seed0.json").read_text())["lora_layers"] == best
+    rest = json.loads((folder / "arms/elsewhere/seed0.json").read_text())["lora_layers"]
+    assert sorted(best + rest) == [0, 1, 2, 3]
+    # What the first study had trained is not trained again.
+    colocated = [path.stat().st_mtime for path in (folder / "adapters/colocated/seed0").glob("*")]
+    before = results(tiny_study, "tiny", "tiny") / "adapters/colocated/seed0"
+    assert colocated == [path.stat().st_mtime for path in before.glob("*")]
 
 
 @pytest.mark.slow

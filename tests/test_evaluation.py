@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from colocate import adapters, evaluation, models
 from colocate.errors import InputError
 from colocate.evaluation import items as tables
@@ -131,13 +132,16 @@ def test_log_likelihoods_equal_those_of_the_stock_backend(tiny_llama, tokenizer)
     from lm_eval.models.huggingface import HFLM
 
     model = models.load_model(tiny_llama, "float32", "cpu")
-    stock = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1).loglikelihood(instances("loglikelihood", REQUESTS))
+    stock = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1).loglikelihood(
+        instances("loglikelihood", REQUESTS)
+    )
     found = live(model, tokenizer).loglikelihood(instances("loglikelihood", REQUESTS))
     np.testing.assert_allclose([f[0] for f in found], [s[0] for s in stock], atol=2e-4)
 
 
 def test_a_long_context_is_cut_on_the_left_as_the_stock_backend_does(tmp_path):
     from lm_eval.models.huggingface import HFLM
+
     from tiny import make_model
 
     folder = make_model(tmp_path / "short", max_position_embeddings=48)

@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+
 from colocate.errors import InputError
 from colocate.evaluation import sandbox
 from colocate.evaluation.sandbox import Limits

@@ -1,6 +1,7 @@
 """The sandbox's modes, and its system-call filter: what can be checked on any machine."""
 
 import pytest
+
 from colocate.errors import InputError
 from colocate.evaluation import sandbox, seccomp
 from colocate.evaluation.sandbox import Limits

@@ -2,9 +2,10 @@
 
     python data/benchmarks/verify.py          # prints one line a benchmark; ends with code 1 if anything is wrong
 
-Checked: identifiers and questions are unique, over both splits; four different choices, gold positions balanced; answers that are
-numbers equal their `expression`, whose numbers all stand in the question; each MGSM-like problem has the same expression in four
-languages; each reference solution passes its at least five tests in the sandbox, and a function that returns nothing fails them.
+Checked: identifiers and questions are unique, over both splits; four different choices, gold positions balanced;
+answers that are numbers equal their `expression`, whose numbers all stand in the question; each MGSM-like problem has
+the same expression in four languages; each reference solution passes its at least five tests in the sandbox, and a
+function that returns nothing fails them.
 """
 
 import ast

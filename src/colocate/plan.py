@@ -55,6 +55,7 @@ LIGHT = 2.0  # a job without a model
 DOWNLOAD_BYTES_PER_SECOND = 2e7
 # Typical sizes where the config does not say: tokens of a text, of a training example, passes of a benchmark item.
 TEXT_TOKENS, EXAMPLE_TOKENS, ITEM_PASSES = 30, 120, 500
+TEXTS = 8  # windows of a RoPE profile that leaves their number to the method
 PAIR_TEXTS = 5  # texts per pair: correct, two incorrect, controls
 ITEMS = {"builtin": 50, "hub": 1000}
 BACKWARD, SUFFIX = 3.0, 0.6  # a training step; the share of layers above the perturbed one, head included
@@ -182,7 +183,7 @@ def passes(rule: str, config: dict, model: dict, device: str) -> float:
             each.append(pair_passes)
         else:
             reruns = 2.0 if profile.get("method") == "local" else perturbed  # `local` stays within the layer
-            each.append(profile.get("max_texts", 12) * profile.get("text_tokens", 128) * (1 + reruns) * exact)
+            each.append((profile.get("max_texts") or TEXTS) * profile.get("text_tokens", 128) * (1 + reruns) * exact)
     return sum(each) / len(each)
 
 

@@ -131,6 +131,8 @@ class Job:
         for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ[variable] = str(self.threads)
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        if self.settings.get("device") in ("auto", "cuda"):  # a job of a model; must come before torch starts CUDA
+            devices.take_gpu()
         self.terminal = os.fdopen(os.dup(2), "w")
         if self.log_file is not None:
             self.log_file.parent.mkdir(parents=True, exist_ok=True)

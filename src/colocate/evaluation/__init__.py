@@ -37,9 +37,11 @@ def evaluate(
     `task`, the benchmark's config entry: task, source ("builtin" or a hub id below `datasets_dir`), and optionally num_fewshot,
     max_new_tokens, chat_template (the task's own where absent), limit (first items only), private (texts are not returned), metric, filter.
     `settings`: seed, batch_size (contexts), sandbox (see sandbox.MODES), chat_template of the model ("auto": the tokenizer's, else a plain
-    one; "plain"; or a Jinja template). `dtype`, `device`: as for models.load_model; log-probabilities are float32 in any case.
+    one; "plain"; or a Jinja template). `dtype`, `device`: as for models.load_model; log-probabilities are float32 in
+    any case.
 
-    A benchmark that runs generated code where no sandbox is to be had is not run: status "not run: no sandbox", a reason, no items.
+    A benchmark that runs generated code where no sandbox is to be had is not run: status "not run: no sandbox", a
+    reason, no items.
     """
     # Before lm-eval and datasets are imported: a job never asks the network, and a log is not a terminal.
     os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TQDM_DISABLE="1", TOKENIZERS_PARALLELISM="false")

@@ -1,21 +1,23 @@
 """A live transformers model (plain or with a PEFT adapter) behind lm-evaluation-harness, with shared prefixes.
 
-`LiveModel` is the harness's own HFLM (tokenization, chat templates, truncation, bookkeeping) with two computations replaced:
+`LiveModel` is the harness's own HFLM (tokenization, chat templates, truncation, bookkeeping) with two computations
+replaced:
 
-- log-likelihoods  log p(continuation | context) = sum_t log softmax(z_t)[y_t]. Requests are grouped by context: a context is run
-  once and its key-value cache serves all its continuations; a prefix that all contexts share (few-shot examples) is run once.
+- log-likelihoods  log p(continuation | context) = sum_t log softmax(z_t)[y_t]. Requests are grouped by context: a
+  context is run once and its key-value cache serves all its continuations; a prefix that all contexts share (few-shot
+  examples) is run once.
 - greedy generation  y_t = argmax z_t, with the same shared prefix; rows that have met a stop string leave the batch.
 
-Both give the same numbers as one request at a time, up to rounding. The output head computes in float32 whatever the model's
-dtype is: bfloat16 logits lie on a grid of 1/8 between 16 and 32, enough to tie two answers.
+Both give the same numbers as one request at a time, up to rounding. The output head computes in float32 whatever the
+model's dtype is: bfloat16 logits lie on a grid of 1/8 between 16 and 32, enough to tie two answers.
 
 Rows of a batch, P prefix tokens, C the longest rest of a context, N the longest continuation:
 
     cache     [ prefix (P) | padding, rest of the context (C) | continuation, padding (N) ]
     position    0 .. P-1     - ..     P ..                      P + length of the rest ..
 
-Padding inside a row moves cache slots against positions, which a sliding-window mask would count: models with such layers
-share no prefix, and left padding alone keeps distances. Source: lm-eval 0.4.13, lm_eval/models/huggingface.py.
+Padding inside a row moves cache slots against positions, which a sliding-window mask would count: models with such
+layers share no prefix, and left padding alone keeps distances. Source: lm-eval 0.4.13, lm_eval/models/huggingface.py.
 """
 
 import copy

@@ -1,7 +1,8 @@
 """Score generated programs in the sandbox: pass@1 (Chen et al. 2021), the share of problems whose program passes its tests.
 
-The functions have the signatures of lm-eval's HumanEval metric and filters. The built-in mini_humaneval names them in its YAML; for
-lm-eval's own HumanEval tasks `in_sandbox` puts them in the place of a metric that runs programs unprotected (and needs the network).
+The functions have the signatures of lm-eval's HumanEval metric and filters. The built-in mini_humaneval names them in
+its YAML; for lm-eval's own HumanEval tasks `in_sandbox` puts them in the place of a metric that runs programs
+unprotected (and needs the network).
 """
 
 from collections.abc import Iterable

@@ -24,8 +24,9 @@ def table(
 ) -> pd.DataFrame:
     """One row an item, in the order of the tasks and their documents; columns COLUMNS.
 
-    `samples`: lm-eval's, by task; `groups`: by task and document; `gold[task, doc_id]` = (log-probability, tokens) of generative items and
-    tokens of each choice of multiple-choice items. `entry["metric"]` and `entry["filter"]` choose a score other than the task's first.
+    `samples`: lm-eval's, by task; `groups`: by task and document; `gold[task, doc_id]` = (log-probability, tokens) of
+    generative items and tokens of each choice of multiple-choice items. `entry["metric"]` and `entry["filter"]` choose
+    a score other than the task's first.
     """
     rows = []
     for name, task in tasks.items():

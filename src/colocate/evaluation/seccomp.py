@@ -9,9 +9,9 @@ filter closes them by refusing system calls (errno EPERM):
 - kernel interfaces that no namespace covers or that have a history of escapes: sockets (AF_VSOCK reaches the host of a
   virtual machine), io_uring, new namespaces, bpf, keyrings, ptrace, perf, userfaultfd.
 
-Each instruction is `struct sock_filter {u16 code; u8 jt; u8 jf; u32 k}`; the data it reads is `struct seccomp_data {int nr;
-u32 arch; u64 instruction_pointer; u64 args[6]}`. Source: linux/filter.h, linux/seccomp.h, and the kernel's tables of
-system calls (arch/x86/entry/syscalls/syscall_64.tbl; include/uapi/asm-generic/unistd.h for aarch64).
+Each instruction is `struct sock_filter {u16 code; u8 jt; u8 jf; u32 k}`; the data it reads is `struct seccomp_data {int
+nr; u32 arch; u64 instruction_pointer; u64 args[6]}`. Source: linux/filter.h, linux/seccomp.h, and the kernel's tables
+of system calls (arch/x86/entry/syscalls/syscall_64.tbl; include/uapi/asm-generic/unistd.h for aarch64).
 """
 
 import struct

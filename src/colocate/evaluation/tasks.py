@@ -4,8 +4,9 @@
     builtin           <benchmarks_dir>/<task>/*.yaml     JSONL files beside it
     <hub id>          lm-eval's own, by name             <datasets_dir>/<hub id>/, laid out as on the hub (`fetch_dataset`)
 
-Nothing is downloaded here, and no cache is shared with other jobs. Tasks whose code lm-eval would run unprotected get the
-project's sandbox instead (code.py). Only the folder in use is indexed: lm-eval's whole index takes 4-10 s a process.
+Nothing is downloaded here, and no cache is shared with other jobs. Tasks whose code lm-eval would run unprotected get
+the project's sandbox instead (code.py). Only the folder in use is indexed: lm-eval's whole index takes 4-10 s a
+process.
 """
 
 import random
@@ -24,8 +25,9 @@ GROUPS = {"cais/mmlu": "subject", "juletxara/mgsm": POSITION}
 def load(entry: dict, *, benchmarks_dir: Path, datasets_dir: Path, cache_dir: Path, seed: int) -> dict:
     """The lm-eval tasks of one config entry, by name, ready to run.
 
-    `entry` keys: task, source, num_fewshot, max_new_tokens (the task's own where absent or None). `cache_dir`: a private folder, kept until
-    the tasks are done. `seed` fixes few-shot draws and the order of choices. Raises InputError where the task or its data is absent.
+    `entry` keys: task, source, num_fewshot, max_new_tokens (the task's own where absent or None). `cache_dir`: a
+    private folder, kept until the tasks are done. `seed` fixes few-shot draws and the order of choices. Raises
+    InputError where the task or its data is absent.
     """
     from lm_eval.tasks import TaskManager
 
