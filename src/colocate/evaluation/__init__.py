@@ -34,11 +34,12 @@ def evaluate(
 ) -> tuple[dict, "pandas.DataFrame"]:  # noqa: F821 (pandas is heavy: imported where it is used)
     """Returns (summary, items); columns and definitions in colocate.evaluation.items.
 
-    `task`, the benchmark's config entry: task, source ("builtin" or a hub id below `datasets_dir`), and optionally num_fewshot,
-    max_new_tokens, chat_template (the task's own where absent), limit (first items only), private (texts are not returned), metric, filter.
-    `settings`: seed, batch_size (contexts), sandbox (see sandbox.MODES), chat_template of the model ("auto": the tokenizer's, else a plain
-    one; "plain"; or a Jinja template). `dtype`, `device`: as for models.load_model; log-probabilities are float32 in
-    any case.
+    `task`: the benchmark's config entry. Keys: task, source ("builtin", or a hub id below `datasets_dir`); optional:
+    num_fewshot, max_new_tokens, chat_template (where absent, the task's own), limit (first items only), private (no texts
+    are returned), metric and filter (where absent, see colocate.evaluation.items).
+    `settings`: seed, batch_size (contexts), sandbox (one of sandbox.MODES), and the model's chat_template ("auto": the
+    tokenizer's, or a plain one if it has none; "plain"; or a Jinja template).
+    `dtype`, `device`: as for models.load_model; log-probabilities are float32 in any case.
 
     A benchmark that runs generated code where no sandbox is to be had is not run: status "not run: no sandbox", a
     reason, no items.
@@ -160,7 +161,7 @@ def _run(live, loaded: dict, task: dict, chat: bool):
 
 
 def _gold_answers(live, loaded: dict, samples: dict, chat: bool) -> dict:
-    """By (task, document): token counts of all choices, or (log-probability, tokens) of the gold text after the prompt."""
+    """By (task, document): token counts of all choices, or (log-probability, tokens) of the gold text."""
     from lm_eval.api.instance import Instance
 
     gold, requests = {}, {}
@@ -183,7 +184,7 @@ def _gold_answers(live, loaded: dict, samples: dict, chat: bool) -> dict:
 
 
 def _gold_text(item, document: dict, chat: bool) -> str:
-    """What a few-shot example would show as the answer (a worked solution, where the task shows one), as it follows the prompt."""
+    """What a few-shot example would show as the answer (a worked solution, if the task has one), as it follows a prompt."""
     target = item.doc_to_target(document, item.fewshot_cfg.doc_to_target)
     target = target[0] if isinstance(target, list) else target
     delimiter = "" if chat else item.config.target_delimiter

