@@ -62,9 +62,17 @@ def peak_memory_mib() -> dict[str, float | None]:
     torch = sys.modules.get("torch")
     cuda = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
     return {
-        "cpu": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "cpu": round(_resident_high_water_kib() / 1024, 1),
         "gpu": round(torch.cuda.max_memory_allocated() / 2**20, 1) if cuda else None,
     }
+
+
+def _resident_high_water_kib() -> int:
+    """VmHWM where Linux tells it: ru_maxrss also counts what the parent held when it forked this process."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.is_file() else []
+    found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return found[0] if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def joules() -> float | None:
