@@ -341,6 +341,8 @@ def test_without_a_sandbox_generated_code_is_not_run(tiny_llama, monkeypatch):
     assert (summary["n"], summary["accuracy"], summary["stderr"]) == (0, None, None)
     assert list(items.columns) == tables.COLUMNS
     json.dumps(summary, allow_nan=False)
+    with pytest.raises(InputError, match="no sandbox here"):
+        run(tiny_llama, {"task": "mini_humaneval", "limit": 1}, sandbox="bubblewrap")
     accepted, one = run(
         tiny_llama, {"task": "mini_humaneval", "limit": 1, "max_new_tokens": 2}, sandbox="none-accept-risk"
     )
@@ -356,6 +358,10 @@ def test_mistakes_in_the_config_are_named(tiny_llama, tmp_path):
         run(tiny_llama, {"task": "mini_arc"}, beam=3)
     with pytest.raises(InputError, match="no data set allenai/ai2_arc.*fetch"):
         run(tiny_llama, {"task": "arc_easy", "source": "allenai/ai2_arc"}, datasets_dir=tmp_path)
+
+
+@pytest.mark.slow
+def test_a_stock_task_that_does_not_exist_is_named(tiny_llama, tmp_path):
     mirror(tmp_path, "allenai/ai2_arc", "ARC-Easy", "test", [arc(0)])
     with pytest.raises(InputError, match="no task.*arc_moon"):
         run(tiny_llama, {"task": "arc_moon", "source": "allenai/ai2_arc"}, datasets_dir=tmp_path)

@@ -35,8 +35,8 @@ def evaluate(
     """Returns (summary, items); columns and definitions in colocate.evaluation.items.
 
     `task`: the benchmark's config entry. Keys: task, source ("builtin", or a hub id below `datasets_dir`); optional:
-    num_fewshot, max_new_tokens, chat_template (where absent, the task's own), limit (first items only), private (no texts
-    are returned), metric and filter (where absent, see colocate.evaluation.items).
+    num_fewshot, max_new_tokens, chat_template (where absent, the task's own), limit (first items only), private (no
+    texts are returned), metric and filter (where absent, see colocate.evaluation.items).
     `settings`: seed, batch_size (contexts), sandbox (one of sandbox.MODES), and the model's chat_template ("auto": the
     tokenizer's, or a plain one if it has none; "plain"; or a Jinja template).
     `dtype`, `device`: as for models.load_model; log-probabilities are float32 in any case.
@@ -97,6 +97,8 @@ def _evaluate(model_folder, adapter, benchmark, task, settings, *, where, folder
     runs_code = any(getattr(item, "UNSAFE_CODE", False) for item in loaded.values())
     if runs_code:
         ready, reason = sandbox.available()
+        if not ready and settings.get("sandbox") == "bubblewrap":
+            raise InputError(reason)
         if not ready:
             nothing = tables.empty()
             return about | tables.summarise(nothing) | {"status": "not run: no sandbox", "reason": reason}, nothing
@@ -184,7 +186,7 @@ def _gold_answers(live, loaded: dict, samples: dict, chat: bool) -> dict:
 
 
 def _gold_text(item, document: dict, chat: bool) -> str:
-    """What a few-shot example would show as the answer (a worked solution, if the task has one), as it follows a prompt."""
+    """What a few-shot example would show as the answer (worked, if the task has that), as it follows a prompt."""
     target = item.doc_to_target(document, item.fewshot_cfg.doc_to_target)
     target = target[0] if isinstance(target, list) else target
     delimiter = "" if chat else item.config.target_delimiter

@@ -34,7 +34,7 @@ BEGINNING, SMALLEST_FAMILY = 32, 4  # contexts with the same first tokens form a
 
 
 class LiveModel(HFLM):
-    """`model`: a causal language model in eval mode; `batch_size`: contexts in a batch; `progress`: see colocate.files."""
+    """`model`: a causal language model in eval mode; `batch_size`: contexts a batch; `progress`: share done, note."""
 
     def __init__(self, model, tokenizer, batch_size: int, progress: Callable[[float, str], None] = silent):
         super().__init__(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size)
@@ -54,7 +54,7 @@ class LiveModel(HFLM):
         """`requests`: (strings, context ids, continuation ids). Returns (log-probability, greedy?) of each."""
         by_context: dict[tuple, list[int]] = {}
         for index, (_, context, continuation) in enumerate(requests):
-            room = self.max_length + 1 - len(continuation)
+            room = max(1, self.max_length + 1 - len(continuation))
             by_context.setdefault(tuple(context[-room:]), []).append(index)
         answers: list = [None] * len(requests)
         for batch, prefix in self._batches(list(by_context), override_bs or self.batch_size):
@@ -79,9 +79,7 @@ class LiveModel(HFLM):
             valid[row, : len(ids)] = True
         rows = torch.tensor(owner, device=self.device)
         logits = first[rows].unsqueeze(1)
-        if (
-            longest > 1
-        ):  # the context's last logits predict the first token; the tokens before the last predict the rest
+        if longest > 1:  # the context predicts the first token of each; all but the last predict the rest
             cache.batch_select_indices(rows)
             steps = torch.arange(longest - 1, device=self.device)
             later = self.model(
@@ -121,9 +119,8 @@ class LiveModel(HFLM):
         """
         if options.get("do_sample") or options.get("temperature"):
             return super()._model_generate(context, max_length, stop, **options)
-        contexts = [
-            tuple(row[keep.bool()].tolist()) for row, keep in zip(context, options["attention_mask"], strict=True)
-        ]
+        masks = options["attention_mask"].bool()
+        contexts = [tuple(row[keep].tolist()) for row, keep in zip(context, masks, strict=True)]
         fits = all(ids[: len(self.prefix[0])] == self.prefix[0] and len(ids) > len(self.prefix[0]) for ids in contexts)
         logits, cache, mask, lengths = self._run_contexts(contexts, self.prefix if fits else ((), None))
         written: list[list[int]] = [[] for _ in contexts]
@@ -212,7 +209,7 @@ class LiveModel(HFLM):
 
 
 def _families(contexts: list[tuple]) -> list[list[int]]:
-    """Indices of contexts that begin alike (few-shot examples of one language or subject); small families are joined."""
+    """Indices of contexts that begin alike (examples of one language or subject); small families are put together."""
     alike: dict[tuple, list[int]] = {}
     for index, context in enumerate(contexts):
         alike.setdefault(context[:BEGINNING], []).append(index)

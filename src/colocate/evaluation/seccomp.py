@@ -16,8 +16,8 @@ of system calls (arch/x86/entry/syscalls/syscall_64.tbl; include/uapi/asm-generi
 
 import struct
 
-# Audit architecture, then the numbers of the calls. `clone` passes with CLONE_THREAD; `clone3` hides its flags in memory
-# that a filter cannot read, so it answers "not implemented", and the C library falls back to `clone`.
+# Audit architecture, then the numbers of the calls. `clone` passes with CLONE_THREAD; `clone3` hides its flags in
+# memory that a filter cannot read, so it answers "not implemented", and the C library falls back to `clone`.
 TABLES = {
     "x86_64": {
         "arch": 0xC000003E,

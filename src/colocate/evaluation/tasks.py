@@ -1,4 +1,4 @@
-"""From a benchmark's config entry to lm-eval tasks: the built-in mini ones, or lm-eval's own on a local copy of their data.
+"""From a benchmark's config entry to lm-eval tasks: the built-in mini ones, or lm-eval's own on local data.
 
     source     task definition                    data
     builtin    <benchmarks_dir>/<task>/*.yaml     JSONL files beside it
@@ -9,6 +9,7 @@ the project's sandbox instead (code.py). Only the folder in use is indexed: lm-e
 process.
 """
 
+import json
 import random
 import shutil
 import tempfile
@@ -29,21 +30,17 @@ def load(entry: dict, *, benchmarks_dir: Path, datasets_dir: Path, cache_dir: Pa
     private folder, kept until the tasks are done. `seed` fixes few-shot draws and the order of choices. Raises
     InputError where the task or its data is absent.
     """
-    from lm_eval.tasks import TaskManager
-
     name, source = entry["task"], entry.get("source", "builtin")
     overrides = {} if entry.get("num_fewshot") is None else {"num_fewshot": entry["num_fewshot"]}
     if source == "builtin":
-        folder = benchmarks_dir / name
-        if not folder.is_dir():
+        folders = [benchmarks_dir / name]
+        if not folders[0].is_dir():
             found = ", ".join(sorted(path.name for path in benchmarks_dir.glob("*/"))) or "nothing"
             raise InputError(f"benchmarks: task {name!r} is not in {benchmarks_dir}; found {found}")
     else:
-        folder = _stock_folder(name)
+        folders = _stock_folders(name)
         overrides |= _local_data(source, datasets_dir, cache_dir)
-    manager = TaskManager(include_path=[folder], include_defaults=False)
-    if name not in manager.task_index:
-        raise InputError(f"benchmarks: lm-eval has no task, group or tag {name!r} ({folder})")
+    manager = _manager(name, folders)
     random.seed(seed)  # some tasks shuffle choices with the global generator when they are built
     built = _build(name, manager.task_index, overrides)
     tasks = manager.load(built if isinstance(built, list) else [built])["tasks"]
@@ -64,16 +61,13 @@ def groups(name: str, documents: list[dict], source: str) -> list[str]:
 
 def read_splits(folder: Path, **columns: str) -> dict:
     """{split: Dataset} of a folder's JSONL files, limited to rows with these column values. In memory: no cache."""
-    import json
-
     from datasets import Dataset
 
     splits = {}
     for path in sorted(Path(folder).glob("*.jsonl")):
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        splits[path.stem] = Dataset.from_list(
-            [r for r in rows if all(r[key] == value for key, value in columns.items())]
-        )
+        chosen = [row for row in rows if all(row[key] == value for key, value in columns.items())]
+        splits[path.stem] = Dataset.from_list(chosen)
     return splits
 
 
@@ -98,7 +92,7 @@ def fetch_dataset(source: str, out: Path, *, revision: str | None = None) -> Non
 
 
 def _build(name: str, index: dict, overrides: dict):
-    """The task, group or (for a tag) list of tasks. By lm-eval's factory: its public loader cannot override such tasks."""
+    """The task, group or (for a tag) list of tasks, by lm-eval's factory: its public loader cannot override them."""
     from lm_eval.tasks import TaskManager
     from lm_eval.tasks._factory import TaskFactory
 
@@ -110,14 +104,23 @@ def _build(name: str, index: dict, overrides: dict):
     return TaskFactory().build(index[name], overrides=overrides, registry=index)
 
 
-def _stock_folder(name: str) -> Path:
-    """The folder of lm-eval's own tasks that the name points to (mmlu_anatomy -> mmlu), else all of them."""
+def _stock_folders(name: str) -> list[Path]:
+    """Where to look for one of lm-eval's own tasks: the folder it is named after (mmlu_anatomy: mmlu), then all."""
     import lm_eval.tasks
 
     root = Path(lm_eval.tasks.__file__).parent
-    parts = name.split("_")
-    candidates = [root / "_".join(parts[:length]) for length in range(len(parts), 0, -1)]
-    return next((folder for folder in candidates if folder.is_dir()), root)
+    named = [folder for folder in root.iterdir() if folder.is_dir() and name.startswith(folder.name)]
+    return [*sorted(named, key=lambda folder: -len(folder.name))[:1], root]
+
+
+def _manager(name: str, folders: list[Path]):
+    from lm_eval.tasks import TaskManager
+
+    for folder in folders:
+        manager = TaskManager(include_path=[folder], include_defaults=False)
+        if name in manager.task_index:
+            return manager
+    raise InputError(f"benchmarks: no task, group or tag {name!r} in {folders[-1]}")
 
 
 def _local_data(source: str, datasets_dir: Path, cache_dir: Path) -> dict:
