@@ -196,7 +196,7 @@ def pairs_of(config: dict) -> int:
 def items_of(task: dict) -> int:
     """Number of items of a benchmark entry: its limit, its rows in data/benchmarks, or a typical number."""
     source = "builtin" if task.get("source", "builtin") == "builtin" else "hub"
-    rows = sum(_lines(path) for path in (Path("data/benchmarks") / task["task"]).rglob("*.jsonl"))
+    rows = sum(_lines(path) for path in (Path("data/benchmarks") / task["task"]).rglob("test.jsonl"))
     items = rows if source == "builtin" and rows else ITEMS[source]
     return min(items, task.get("limit", items))
 

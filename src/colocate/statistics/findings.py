@@ -27,7 +27,8 @@ def answer(row: Mapping) -> str:
     return (
         f"{_conclusion(row)} ({numbers}, p = {row['p_depth']:.3g}). "
         f"Measured by {row['sensitivity']} and {row['rope']} over {row['n_layers']} layers; "
-        f"their top {row['overlap_k']:.0f} layers share {row['overlap']:.0f}. One model: this says nothing about others."
+        f"their top {row['overlap_k']:.0f} layers share {row['overlap']:.0f}. "
+        "One model: this says nothing about others."
     )
 
 
