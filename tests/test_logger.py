@@ -360,7 +360,9 @@ def test_quiet_is_quiet_but_not_about_failures(workflow):
 def test_an_interrupted_run_says_how_to_go_on(workflow):
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", "sleep=30"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(command, cwd=workflow, start_new_session=True, **pipes) as run:
+    # A test run in the background ignores SIGINT, and its children would inherit that.
+    listening = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(command, cwd=workflow, start_new_session=True, **pipes, **listening) as run:
         seen = ""
         for line in run.stdout:
             seen += line

@@ -89,7 +89,8 @@ def test_rope_profiles_stay_float32_on_bfloat16_machines(study, empty):
 def test_evaluations_count_rows_and_limits(empty):
     folder = empty / "data/benchmarks/mini_x"
     folder.mkdir(parents=True)
-    (folder / "items.jsonl").write_text("{}\n{}\n\n{}\n")
+    (folder / "test.jsonl").write_text("{}\n{}\n\n{}\n")
+    (folder / "validation.jsonl").write_text("{}\n")
     assert plan.items_of({"task": "mini_x", "source": "builtin"}) == 3
     assert plan.items_of({"task": "mini_x", "source": "builtin", "limit": 2}) == 2
     assert plan.items_of({"task": "mmlu", "source": "cais/mmlu"}) == plan.ITEMS["hub"]
