@@ -122,7 +122,7 @@ def test_every_job_has_log_benchmark_digests_and_resources(checkout):
 
 def test_settings_of_a_job_are_sorted_json_of_what_it_uses(checkout):
     commands = checkout.snakemake("--dry-run", "--printshellcmds", *PLAIN).stdout
-    found = re.findall(r"scripts/(\w+)\.py .*?--settings '?(\{.*\})'?$", commands, flags=re.MULTILINE)
+    found = re.findall(r"""/(\w+)\.py --.*?--settings '?(\{.*\})'?$""", commands, flags=re.MULTILINE)
     assert {name for name, _ in found} == set(DEFAULT_JOBS)
     for name, settings in found:
         values = json.loads(settings)

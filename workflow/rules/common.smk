@@ -20,6 +20,8 @@ except InputError as error:
 
 plan.announce(STUDY)
 ROOT = Path(workflow.basedir).parent if Path(workflow.basedir).name == "workflow" else Path(workflow.basedir)
+# Filled in when a job starts: Snakemake remembers a command without them, so that a moved checkout reruns nothing.
+shell.prefix(f"PYTHON={shlex.quote(sys.executable)}; SCRIPTS={shlex.quote(str(ROOT / 'workflow/scripts'))}; ")
 SELECT = STUDY["select"]
 RESULTS = f"results/{STUDY['study']}"
 BASE = f"{RESULTS}/{{model}}"
@@ -67,14 +69,10 @@ def canonical(values) -> str:
 
 def command(script: str, inputs: str = "", outputs: str = "", label: str = "") -> str:
     """The command line of a rule: its script, one option for each named input and output, log, label and settings."""
-    named = [
-        f"--{name} {{{kind}.{name}:q}}"
-        for kind, names in (("input", inputs), ("output", outputs))
-        for name in names.split()
-    ]
+    kinds = (("input", inputs), ("output", outputs))
+    named = [f"--{name} {{{kind}.{name}:q}}" for kind, names in kinds for name in names.split()]
     fixed = ["--threads {threads}", "--log {log:q}", f"--label '{label}'", "--settings {params.cfg:q}"]
-    path = ROOT / "workflow/scripts" / f"{script}.py"
-    return " ".join([shlex.quote(sys.executable), shlex.quote(str(path)), *named, *fixed])
+    return " ".join([f'"$PYTHON" "$SCRIPTS"/{script}.py', *named, *fixed])
 
 
 def code(script: str, *modules: str) -> str:
