@@ -139,6 +139,7 @@ class Job:
             stream = self.log_file.open("w")
             os.dup2(stream.fileno(), 1)
             os.dup2(stream.fileno(), 2)
+            sys.stdout.reconfigure(line_buffering=True)  # into a file it would be held back, and come after the error
         logging.basicConfig(
             level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr
         )
