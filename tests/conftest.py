@@ -24,6 +24,16 @@ def tiny_llama(tmp_path_factory) -> Path:
     return make_model(tmp_path_factory.mktemp("tiny_llama"))
 
 
+@pytest.fixture
+def copy(tiny_llama, tmp_path) -> Path:
+    """A copy of tiny_llama that a test may damage."""
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for path in tiny_llama.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     """Folder of the real SmolLM2-135M-Instruct as the workflow prepares it."""

@@ -1,6 +1,5 @@
 """Geometry read from files alone, against the live model of every family, and the models that are refused."""
 
-import json
 import re
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import torch
 
 from colocate import models
 from colocate.errors import InputError
-from tiny import GEOMETRY, make_model, make_tokenizer
+from tiny import GEOMETRY, edit_config, make_model, make_tokenizer
 
 torch.set_num_threads(1)
 
@@ -51,20 +50,6 @@ def prepared(source, place, **options):
     models.fetch_model(source, place / "download")
     models.prepare_model(source, place / "download", place / "model", **options)
     return place / "model"
-
-
-def edit_config(folder, **changes):
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({k: v for k, v in (config | changes).items() if v is not ...}))
-
-
-@pytest.fixture
-def copy(tiny_llama, tmp_path):
-    folder = tmp_path / "copy"
-    folder.mkdir()
-    for path in tiny_llama.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    return folder
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -14,7 +14,7 @@ import torch
 
 from colocate import models
 from colocate.errors import InputError
-from tiny import GEOMETRY, make_tokenizer
+from tiny import GEOMETRY, edit_config, make_tokenizer
 
 torch.set_num_threads(1)
 CONTENTS = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
@@ -252,20 +252,6 @@ def test_a_hub_model_that_is_absent_or_pickled_is_refused(hub, tmp_path):
     done = fetch_from(hub, "hf:org/tiny", tmp_path / "out")
     assert "InputError: hf:org/tiny: pytorch_model.bin: pickle runs code when loaded" in done.stderr
     assert not (tmp_path / "out").exists()
-
-
-def edit_config(folder, **changes):
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({k: v for k, v in (config | changes).items() if v is not ...}))
-
-
-@pytest.fixture
-def copy(tiny_llama, tmp_path):
-    folder = tmp_path / "copy"
-    folder.mkdir()
-    for path in tiny_llama.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    return folder
 
 
 def test_a_native_model_that_also_names_code_of_its_own_is_loaded_without_it(copy, tmp_path):

@@ -1,5 +1,6 @@
 """Tiny random models and a tokenizer made in code: a real Hugging Face folder in a second, without any download."""
 
+import json
 from pathlib import Path
 
 CHAT_TEMPLATE = (
@@ -60,3 +61,9 @@ def make_model(folder, seed: int = 0, **config) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def edit_config(folder, **changes) -> None:
+    """Change keys of a model folder's config.json; `...` as a value removes the key."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({k: v for k, v in (config | changes).items() if v is not ...}))

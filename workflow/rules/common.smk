@@ -29,7 +29,6 @@ LOGS = f"logs/{STUDY['study']}"
 SCRATCH = f"scratch/{STUDY['study']}"
 SAME = configuration.same_arms(STUDY)
 ARMS = sorted(set(SAME.values()), key=list(SAME).index)
-TRAINED = [arm for arm in ARMS if arm != "base"]
 SEEDS = STUDY["seeds"]
 THREADS = STUDY["threads"]
 STATISTICS = [
@@ -39,6 +38,7 @@ STATISTICS = [
     "power.csv",
     "claims.csv",
     "recommendation.json",
+    "findings.json",
 ]
 TEMPLATE = str(Path(configuration.__file__).parent / "templates/report.html.j2")
 # Which of a profile's settings each metric reads: the others must not rerun it.

@@ -3,8 +3,7 @@
 import pandas as pd
 
 from colocate import files, layer_sets
-from colocate.errors import InputError
-from colocate.profiles.noise_floor import unresolved
+from colocate.profiles.noise_floor import check_resolved
 from colocate.provenance import Job
 
 with Job(__doc__, inputs="geometry profile* variants* sets*", outputs="layer_set") as job:
@@ -15,12 +14,7 @@ with Job(__doc__, inputs="geometry profile* variants* sets*", outputs="layer_set
         table = pd.read_csv(job.input.profile[0])
         profile = dict(zip(table["layer"].tolist(), table["value"].tolist(), strict=True))
     for path in job.input.variants:
-        unsure = unresolved(pd.read_parquet(path))
-        if len(unsure) > geometry["n_layers"] / 3:
-            raise InputError(
-                f"layer_sets.{name}.by: profile {rule['by']} is under three times its noise floor in layers {unsure}; "
-                "a set may be made from a profile with at most a third of the layers unresolved"
-            )
+        check_resolved(pd.read_parquet(path), rule["by"])
     sets = {path.stem: files.read_json(path)["layers"] for path in job.input.sets}
     layers = layer_sets.select(name, rule, geometry["n_layers"], profile, sets)
     files.write_json(job.out.layer_set, {"name": name, "rule": rule, "layers": layers})
