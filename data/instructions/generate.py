@@ -15,22 +15,29 @@ from templates import REGISTRY
 
 HERE = Path(__file__).resolve().parent
 SEED = 20260408
-ROWS = {"train": 8, "validate": 3, "test": 3}  # different questions of each template
+ROWS = {"train": 32, "validate": 12, "test": 12}  # different questions of each template, where it has so many
+TRIES = 60  # draws a row
 
 
 def make_splits() -> dict[str, list[dict]]:
-    for module in ("arithmetic", "facts", "code", "languages", "reading"):
+    for module in ("word_problems", "mathematics", "facts", "code", "languages", "reading", "logic"):
         importlib.import_module(f"templates.{module}")
     splits = {split: [] for split in ROWS}
     for template in REGISTRY.values():
-        rng, questions = random.Random(f"{SEED} {template.name}"), {}
-        while len(questions) < ROWS[template.split]:
-            question, answer = template.draw(rng)
-            questions.setdefault(question, answer)
-        for number, (question, answer) in enumerate(questions.items()):
+        rng, examples = random.Random(f"{SEED} {template.name}"), {}
+        rows = min(ROWS[template.split], template.most)
+        for _ in range(TRIES * rows):
+            example = template.draw(rng)
+            examples.setdefault(example.question, example)
+            if len(examples) == rows:
+                break
+        for number, example in enumerate(examples.values()):
             names = {"id": f"{template.name}-{number}", "template": template.name, "group": template.name}
-            turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-            splits[template.split].append(names | {"source": "builtin", "messages": turns})
+            turns = [("user", example.question), ("assistant", example.answer)]
+            verified = {"expression": example.expression} if example.expression else {}
+            verified |= {"checks": list(example.checks)} if example.checks else {}
+            messages = [{"role": role, "content": content} for role, content in turns]
+            splits[template.split].append(names | {"source": "builtin", "messages": messages} | verified)
     return splits
 
 

@@ -1,8 +1,6 @@
-"""Small Python functions: a request, a solution, and checks that a test runs on the solution."""
+"""Small Python functions: a request, a solution, and checks that hold once the solution has run."""
 
-import random
-
-from templates import REGISTRY, Template
+from templates import Example, Template, add
 
 # name -> (split, request, solution, checks, values of the slots); {f} is the function's name
 FUNCTIONS = {
@@ -45,6 +43,54 @@ FUNCTIONS = {
     "lookup": ("train", "returns the value of '{c}' in the dictionary xs, or {k} if it is missing",
         "def {f}(xs):\n    return xs.get('{c}', {k})",
         ("{f}({{}}) == {k}", "{f}({{'{c}': 1}}) == 1"), {"c": ["size", "age", "color", "count"], "k": [0, -1, 10]}),
+    "add_to_all": ("train", "adds {k} to every number in xs",
+        "def {f}(xs):\n    return [x + {k} for x in xs]",
+        ("{f}([0, 1]) == [{k}, {k} + 1]", "{f}([]) == []"), {"k": range(2, 60)}),
+    "count_equal": ("train", "returns how often {k} occurs in xs",
+        "def {f}(xs):\n    return xs.count({k})",
+        ("{f}([{k}, 0, {k}]) == 2", "{f}([]) == 0"), {"k": range(1, 60)}),
+    "power_list": ("train", "raises every number in xs to the power {k}",
+        "def {f}(xs):\n    return [x ** {k} for x in xs]",
+        ("{f}([1, 2]) == [1, 2 ** {k}]",), {"k": range(2, 22)}),
+    "keep_longer": ("train", "keeps the words in xs that have at least {k} letters",
+        "def {f}(xs):\n    return [word for word in xs if len(word) >= {k}]",
+        ("{f}(['a' * {k}, 'a']) == ['a' * {k}]",), {"k": range(2, 22)}),
+    "sum_below": ("train", "adds up the numbers in xs that are smaller than {k}",
+        "def {f}(xs):\n    return sum(x for x in xs if x < {k})",
+        ("{f}([1, {k}, {k} - 1]) == {k}", "{f}([]) == 0"), {"k": range(3, 80)}),
+    "join_with": ("train", "joins the words in xs with '{sep}' between them",
+        "def {f}(xs):\n    return '{sep}'.join(xs)",
+        ("{f}(['a', 'b']) == 'a{sep}b'", "{f}(['x']) == 'x'"),
+        {"sep": ["-", ",", ";", ":", "/", "+", "|", "_", "=", "&", "#", "~", "*", "^", "@", "!"]}),
+    "repeat_each": ("train", "repeats every element of xs {k} times",
+        "def {f}(xs):\n    return [x for x in xs for _ in range({k})]",
+        ("{f}([1, 2]) == [1] * {k} + [2] * {k}",), {"k": range(2, 22)}),
+    "has_multiple": ("train", "returns True if some number in xs is a multiple of {k}",
+        "def {f}(xs):\n    return any(x % {k} == 0 for x in xs)",
+        ("{f}([1, 3 * {k}])", "not {f}([{k} + 1])"), {"k": range(2, 40)}),
+    "remove_value": ("train", "returns xs without the number {k}",
+        "def {f}(xs):\n    return [x for x in xs if x != {k}]",
+        ("{f}([{k}, 1, {k}, 0]) == [1, 0]",), {"k": range(2, 40)}),
+    "find_letter": ("train", "returns the first position of '{c}' in xs, or -1 if it is not there",
+        "def {f}(xs):\n    return xs.find('{c}')",
+        ("{f}('xy{c}') == 2", "{f}('') == -1"), {"c": "abcdefghijklmnopqrstu"}),
+    "count_parts": ("train", "counts the parts of xs between '{sep}'",
+        "def {f}(xs):\n    return len(xs.split('{sep}'))",
+        ("{f}('a{sep}b{sep}c') == 3", "{f}('a') == 1"),
+        {"sep": ["-", ",", ";", ":", "/", "+", "|", "_", "=", "&", "#", "~", "*", "^", "@", "!"]}),
+    "take_until": ("train", "returns the numbers at the start of xs, up to the first that is {k} or more",
+        "def {f}(xs):\n    taken = []\n    for x in xs:\n        if x >= {k}:\n            break\n"
+        "        taken.append(x)\n    return taken",
+        ("{f}([1, {k}, 1]) == [1]", "{f}([]) == []"), {"k": range(2, 60)}),
+    "word_number": ("train", "returns word number {k} of the text xs, counted from 0",
+        "def {f}(xs):\n    return xs.split()[{k}]",
+        ("{f}('w ' * {k} + 'last') == 'last'",), {"k": range(2, 22)}),
+    "digit_sum_modulo": ("train", "adds up the digits of the number xs and returns the rest after division by {k}",
+        "def {f}(xs):\n    total = sum(int(digit) for digit in str(xs))\n    return total % {k}",
+        ("{f}(111) == 3 % {k}", "{f}(0) == 0"), {"k": range(2, 22)}),
+    "wrap_in": ("train", "puts '{c}' before and after the text xs",
+        "def {f}(xs):\n    return '{c}' + xs + '{c}'",
+        ("{f}('a') == '{c}a{c}'", "{f}('') == '{c}{c}'"), {"c": "*#-_+=~!?:;.,/|&%"}),
     "drop_letter": ("validate", "removes every '{c}' from xs",
         "def {f}(xs):\n    return xs.replace('{c}', '')",
         ("{f}('{c}ok{c}') == 'ok'",), {"c": "abdeghimnpst"}),
@@ -54,6 +100,12 @@ FUNCTIONS = {
     "largest": ("validate", "returns the {k} largest numbers in xs, largest first",
         "def {f}(xs):\n    return sorted(xs, reverse=True)[:{k}]",
         ("{f}(list(range({k} + 2))) == list(range(2, {k} + 2))[::-1]",), {"k": range(2, 9)}),
+    "first_characters": ("validate", "returns the first {k} characters of the text xs",
+        "def {f}(xs):\n    return xs[:{k}]",
+        ("{f}('a' * {k} + 'bc') == 'a' * {k}", "{f}('') == ''"), {"k": range(2, 20)}),
+    "step_sum": ("validate", "adds up the elements of xs whose index is a multiple of {k}",
+        "def {f}(xs):\n    return sum(xs[::{k}])",
+        ("{f}([1] * (2 * {k})) == 2", "{f}([]) == 0"), {"k": range(2, 20)}),
     "rotate_left": ("test", "moves the first {k} elements of xs to its end",
         "def {f}(xs):\n    return xs[{k}:] + xs[:{k}]",
         ("{f}(list(range({k})) + [99]) == [99] + list(range({k}))",), {"k": range(1, 8)}),
@@ -63,23 +115,26 @@ FUNCTIONS = {
     "between": ("test", "returns the numbers in xs from {k} to {m}, both included",
         "def {f}(xs):\n    return [x for x in xs if {k} <= x <= {m}]",
         ("{f}([{k} - 1, {k}, {m}, {m} + 1]) == [{k}, {m}]",), {"k": range(1, 9), "m": range(10, 30)}),
+    "lift_negative": ("test", "replaces every negative number in xs with {k}",
+        "def {f}(xs):\n    return [{k} if x < 0 else x for x in xs]",
+        ("{f}([-1, 0, 5]) == [{k}, 0, 5]",), {"k": range(1, 30)}),
+    "tail": ("test", "returns the last {k} elements of xs",
+        "def {f}(xs):\n    return xs[-{k}:]",
+        ("{f}(list(range({k} + 3))) == list(range(3, {k} + 3))",), {"k": range(2, 20)}),
 }  # fmt: skip
 REQUESTS = ["Write a Python function {f}(xs) that {what}.", "In Python, define {f}(xs). It {what}."]
 
 
-def slots_of(name: str, rng: random.Random) -> dict:
-    return {"f": name, **{slot: rng.choice(list(values)) for slot, values in FUNCTIONS[name][4].items()}}
-
-
 def _draw(name: str):
-    _, what, solution, _, _ = FUNCTIONS[name]
+    _, what, solution, checks, choices = FUNCTIONS[name]
 
     def draw(rng):
-        slots = slots_of(name, rng)
-        return rng.choice(REQUESTS).format(f=name, what=what.format(**slots)), solution.format(**slots)
+        slots = {"f": name} | {slot: rng.choice(list(values)) for slot, values in choices.items()}
+        request = rng.choice(REQUESTS).format(f=name, what=what.format(**slots))
+        return Example(request, solution.format(**slots), checks=tuple(check.format(**slots) for check in checks))
 
     return draw
 
 
-for _name, (_split, _, _, _checks, _) in FUNCTIONS.items():
-    REGISTRY[_name] = Template(_name, "code", _split, _draw(_name), _checks)
+for _name, (_split, *_) in FUNCTIONS.items():
+    add(Template(_name, "code", _split, _draw(_name)))
