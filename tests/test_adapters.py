@@ -1,103 +1,45 @@
-"""One PEFT adapter for LoRA and GARFA: invariants over families and combinations, files, refusals."""
+"""One PEFT adapter for LoRA, GARFA and temperatures: ranks, dtypes, files, plain PEFT, refusals.
 
-import json
-import os
+Every family: test_families.py.
+"""
+
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
-from peft import PeftModel
+from safetensors.torch import load_file, save_file
 
-from colocate.adapters import AdapterSpec, adapt, load, read_alphas, save
-from colocate.budget import count_parameters
+from colocate.adapters import OWN_TYPE, adapt, load, read_alphas, read_temperatures, save
+from colocate.budget import VARIANTS, count_parameters
 from colocate.errors import InputError
 from colocate.geometry import read_geometry
 from colocate.rope import rope_layers, rope_scaled
-from test_rope import FAMILIES, KV_HEADS, LAYERS, attentions, build, some_ids
+from families import KV_HEADS, LAYERS, attentions, build, logits, shake, some_ids, spec_for, trainable
 
-TARGETS = {"phi3": ("qkv_proj", "o_proj", "down_proj"), "starcoder2": ("q_proj", "o_proj", "c_fc")}
 COMBINATIONS = {
-    "both, same layers": ((0, 2), (0, 2)),
-    "both, different layers": ((1, 3), (0, 2)),
-    "LoRA alone": ((1, 3), ()),
-    "GARFA alone": ((), (1, 2)),
+    "both, same layers": {"lora": (0, 2), "garfa": (0, 2)},
+    "both, different layers": {"lora": (1, 3), "garfa": (0, 2)},
+    "LoRA alone": {"lora": (1, 3), "garfa": ()},
+    "DoRA alone": {"lora": (1, 3), "garfa": (), "variant": "dora"},
+    "rsLoRA alone": {"lora": (1, 3), "garfa": (), "variant": "rslora"},
+    "GARFA alone": {"lora": (), "garfa": (1, 2)},
+    "temperatures alone": {"lora": (), "garfa": (), "temperature_layers": (1, 2)},
+    "all three": {"lora": (1, 3), "garfa": (0, 1), "temperature_layers": (1, 2)},
 }
-SOME = [name for name in FAMILIES if "_" not in name or name in {"gpt_oss", "ernie4_5"}]
-
-
-def spec_for(name: str, lora=(1, 3), garfa=(0, 2), **settings) -> AdapterSpec:
-    targets = TARGETS.get(name, ("q_proj", "o_proj"))
-    return AdapterSpec(lora, garfa, **({"rank": 4, "alpha": 8, "targets": targets} | settings))
-
-
-def trainable(model) -> dict[str, torch.Tensor]:
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-def shake(model, seed: int = 0) -> None:
-    """Give every adapter tensor values as after some training."""
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in trainable(model).values():
-        parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
-
-
-@torch.no_grad()
-def logits(model) -> torch.Tensor:
-    return model(input_ids=some_ids()).logits
 
 
 # --- invariants -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SOME)
-def test_adapt_train_save_load_disable(name, tmp_path):
-    spec = spec_for(name)
-    stock = logits(build(name))
-    model = adapt(build(name), spec)
-    assert torch.equal(logits(model), stock), "a new adapter changes nothing"
-    shake(model)
-    adapted = logits(model)
-    assert not torch.allclose(adapted, stock, atol=1e-2)
-    with model.disable_adapter():
-        assert torch.equal(logits(model), stock)
-    assert torch.equal(logits(model), adapted)
-    save(model, tmp_path)
-    loaded = load(build(name), tmp_path)
-    assert torch.equal(logits(loaded), adapted)
-    assert not trainable(loaded)
-    assert not loaded.training
-    with loaded.disable_adapter():
-        assert torch.equal(logits(loaded), stock)
-
-
-@pytest.mark.parametrize("name", SOME)
-def test_every_trainable_tensor_gets_a_gradient_and_nothing_else(name):
-    spec = spec_for(name)
-    model = adapt(build(name), spec)
-    shake(model)
-    model(input_ids=some_ids(), use_cache=False).logits.square().mean().backward()
-    expected = {f".{layer}.self_attn.rope_scale.modules_to_save.default.log_alpha" for layer in spec.garfa_layers}
-    for layer in spec.lora_layers:
-        for target in spec.targets:
-            block = "self_attn" if target in {"q_proj", "qkv_proj", "o_proj"} else "mlp"
-            expected |= {f".{layer}.{block}.{target}.lora_{matrix}.default.weight" for matrix in "AB"}
-    assert {key.removeprefix("base_model.model.model.layers") for key in trainable(model)} == expected
-    for key, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            assert parameter.grad.abs().max() > 0, key
-        else:
-            assert parameter.grad is None, key
-
-
 @pytest.mark.parametrize("combination", COMBINATIONS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-def test_combinations_of_lora_and_garfa(combination, dtype, tmp_path):
-    lora, garfa = COMBINATIONS[combination]
+def test_combinations(combination, dtype, tmp_path):
+    spec = spec_for("llama", **COMBINATIONS[combination])
     stock = logits(build("llama", dtype))
-    model = adapt(build("llama", dtype), spec_for("llama", lora, garfa))
-    assert torch.equal(logits(model), stock)
+    model = adapt(build("llama", dtype), spec)
+    assert torch.equal(logits(model), stock), "a new adapter changes nothing"
     assert {parameter.dtype for parameter in trainable(model).values()} == {torch.float32}
     assert model.get_input_embeddings().weight.dtype == dtype
     shake(model)
@@ -105,12 +47,16 @@ def test_combinations_of_lora_and_garfa(combination, dtype, tmp_path):
     assert torch.equal(logits(load(build("llama", dtype), tmp_path)), logits(model))
     with model.disable_adapter():
         assert torch.equal(logits(model), stock)
-    alphas = read_alphas(tmp_path)
-    assert list(alphas.columns) == ["layer", "kv_head", "alpha"]
-    assert list(zip(alphas.layer, alphas.kv_head, strict=True)) == [(i, k) for i in garfa for k in range(KV_HEADS)]
-    for row in alphas.itertuples():
-        log_alpha = attentions(model)[row.layer].rope_scale.modules_to_save["default"].log_alpha[row.kv_head]
-        assert row.alpha == pytest.approx(np.exp(log_alpha.item()), rel=1e-12)
+    for read, column, layers, child in (
+        (read_alphas, "alpha", spec.garfa_layers, "rope_scale"),
+        (read_temperatures, "temperature", spec.temperature_layers, "logit_scale"),
+    ):
+        table = read(tmp_path)
+        assert list(table.columns) == ["layer", "kv_head", column]
+        assert list(zip(table.layer, table.kv_head, strict=True)) == [(i, k) for i in layers for k in range(KV_HEADS)]
+        for row in table.itertuples():
+            (logarithm,) = getattr(attentions(model)[row.layer], child).modules_to_save["default"].parameters()
+            assert getattr(row, column) == pytest.approx(np.exp(logarithm[row.kv_head].item()), rel=1e-12)
 
 
 def test_ranks_and_scales_by_layer(tmp_path):
@@ -137,12 +83,32 @@ def test_of_many_layers_and_targets_exactly_the_chosen_are_adapted(layers, tmp_p
     assert torch.equal(logits(load(build("llama", num_hidden_layers=12), tmp_path)), logits(model))
 
 
-def test_parameter_count_agrees_with_peft(tmp_path):
-    build("llama").save_pretrained(tmp_path)
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("name", ["llama", "llama_mqa", "phi3", "starcoder2", "gemma3"])
+def test_parameter_count_agrees_with_peft(name, variant, tmp_path):
+    build(name).save_pretrained(tmp_path)
     geometry = read_geometry(tmp_path)
-    spec = spec_for("llama", (1, 2), (0, 1, 3), rank={1: 3, 2: 7}, targets=("q_proj", "k_proj", "down_proj"))
-    counted = sum(parameter.numel() for parameter in trainable(adapt(build("llama"), spec)).values())
+    spec = spec_for(name, (1, 2), (0, 1, 3), rank={1: 3, 2: 7}, temperature_layers=(2, 3), variant=variant)
+    counted = sum(parameter.numel() for parameter in trainable(adapt(build(name), spec)).values())
     assert count_parameters(geometry["linear_shapes"], geometry["n_kv_heads"], spec) == counted
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_compute_what_their_papers_say(variant):
+    """o_proj of one layer in float64: W x + scale B A x, rows brought to their magnitude for DoRA."""
+    spec = spec_for("llama", (1,), (), rank=4, alpha=6, targets=("o_proj",), variant=variant)
+    model = adapt(build("llama"), spec)
+    shake(model)
+    module = attentions(model)[1].o_proj
+    w, a, b = (
+        part.weight.detach().double() for part in (module.base_layer, module.lora_A.default, module.lora_B.default)
+    )
+    merged = w + 6 / (2 if variant == "rslora" else 4) * b @ a
+    if variant == "dora":
+        magnitude = module.lora_magnitude_vector["default"].weight.detach().double()
+        merged = magnitude.unsqueeze(1) * merged / merged.norm(dim=1, keepdim=True)
+    x = torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(module(x).double(), x.double() @ merged.T, rtol=1e-5, atol=1e-5)
 
 
 def test_dropout_acts_in_training_only():
@@ -178,45 +144,48 @@ def test_a_perturbation_acts_on_top_of_an_adapter():
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
-SCRIPT = """
+PLAIN_PEFT = """
 import sys, torch
 torch.set_num_threads(1)
+from peft import PeftModel
 from transformers import AutoModelForCausalLM
-from colocate.adapters import load, save
-base, adapter, again, out = sys.argv[1:]
-model = load(AutoModelForCausalLM.from_pretrained(base, attn_implementation="eager"), adapter)
-with torch.no_grad():
-    torch.save(model(input_ids=torch.arange(3, 23)[None]).logits, out)
-save(model, again, {"source": "path:base"})
+folder, found = sys.argv[1], {}
+def base():
+    return AutoModelForCausalLM.from_pretrained(f"{folder}/base", attn_implementation="eager").eval()
+for name in ("lora", "dora", "rslora"):
+    model = PeftModel.from_pretrained(base(), f"{folder}/{name}")
+    with torch.no_grad():
+        found[name] = model(input_ids=torch.arange(3, 23)[None]).logits
+for name in ("garfa", "temperature"):
+    for load in (PeftModel.from_pretrained, lambda model, path: model.load_adapter(path)):
+        try:
+            load(base(), f"{folder}/{name}")
+            found[name] = "no error"
+        except Exception as error:
+            found.setdefault(name, []).append(str(error))
+assert "colocate" not in sys.modules
+torch.save(found, f"{folder}/found.pt")
 """
 
 
-def test_a_fresh_process_gets_equal_logits_and_writes_equal_files(tmp_path):
-    base = build("llama")
-    base.save_pretrained(tmp_path / "base")
-    model = adapt(base, spec_for("llama", rank={1: 2, 3: 4}))
-    shake(model)
-    save(model, tmp_path / "adapter", {"source": "path:base"})
-    arguments = [str(tmp_path / name) for name in ("base", "adapter", "again", "logits.pt")]
-    environment = os.environ | {"PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", SCRIPT, *arguments], check=True, env=environment)
-    with torch.no_grad():
-        expected = model(input_ids=torch.arange(3, 23)[None]).logits
-    assert torch.equal(torch.load(tmp_path / "logits.pt"), expected)
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "adapter" / name).read_bytes()
-    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == [
-        "adapter_config.json",
-        "adapter_model.safetensors",
-    ]
-    assert json.loads((tmp_path / "adapter/adapter_config.json").read_text())["base_model_name_or_path"] == "path:base"
-
-
-def test_lora_alone_is_plain_peft(tmp_path):
-    model = adapt(build("llama"), spec_for("llama", garfa=()))
-    shake(model)
-    save(model, tmp_path)
-    assert torch.equal(logits(PeftModel.from_pretrained(build("llama"), tmp_path)), logits(model))
+def test_a_process_without_colocate_loads_lora_arms_and_refuses_the_others(tmp_path):
+    build("llama").save_pretrained(tmp_path / "base")
+    specs = {variant: {"garfa": (), "rank": {1: 2, 3: 5}, "variant": variant} for variant in VARIANTS}
+    specs |= {"garfa": {}, "temperature": {"garfa": (), "temperature_layers": (0,)}}
+    expected = {}
+    for name, settings in specs.items():
+        model = adapt(build("llama"), spec_for("llama", **settings))
+        shake(model)
+        save(model, tmp_path / name)
+        with torch.no_grad():
+            expected[name] = model(input_ids=torch.arange(3, 23)[None]).logits
+    subprocess.run([sys.executable, "-c", PLAIN_PEFT, str(tmp_path)], check=True, cwd=tmp_path)
+    found = torch.load(tmp_path / "found.pt")
+    for variant in VARIANTS:
+        assert torch.equal(found[variant], expected[variant])
+    for name in ("garfa", "temperature"):
+        assert len(found[name]) == 2
+        assert all("load this adapter with colocate.adapters.load" in message for message in found[name])
 
 
 def test_loading_draws_no_random_numbers(tmp_path):
@@ -294,8 +263,6 @@ def nudged(name: str):
 
 def rewrite(folder, change) -> None:
     """Change the saved tensors and drop the metadata, as a file from elsewhere."""
-    from safetensors.torch import load_file, save_file
-
     path = folder / "adapter_model.safetensors"
     save_file(change(load_file(path)), path)
 
@@ -312,7 +279,7 @@ def rewrite(folder, change) -> None:
         lambda tensors: tensors | {"base_model.model.model.layers.9.self_attn.rope_scale.log_alpha": torch.zeros(2)},
         lambda tensors: tensors | {"base_model.model.model.layers.1.self_attn.rope_scale.log_alpha": torch.zeros(3)},
     ],
-    ids=["LoRA missing", "alphas missing", "LoRA too many", "shapes", "layer out of range", "alphas too many"],
+    ids=["LoRA missing", "alphas missing", "LoRA too many", "shapes", "layer out of range", "alphas wrong"],
 )
 def test_tensors_that_do_not_fit_are_refused(change, tmp_path):
     save(adapt(build("llama"), spec_for("llama")), tmp_path)
@@ -330,10 +297,17 @@ def test_damaged_and_missing_files(tmp_path):
         (weights, b"", "adapter_model.safetensors: damaged"),
         (config, whole[0][:100], "adapter_config.json: damaged"),
         (config, b'{"peft_type": "IA3"}', "peft_type: found 'IA3', allowed: 'LORA'"),
+        (config, b"[]", "peft_type: found None, allowed: 'LORA'"),
+        (config, b"[1, 2]", "adapter_config.json: damaged"),
+        (config, whole[0].replace(OWN_TYPE.encode(), b"LORA"), None),  # as from elsewhere: nothing is lost
+        (config, whole[0].replace(b'"rope_scale"', b'"logit_scale"'), "disagree on whether this adapter has GARFA"),
     ):
         path.write_bytes(content)
-        with pytest.raises(InputError, match=message):
+        if message is None:
             load(build("llama"), tmp_path)
+        else:
+            with pytest.raises(InputError, match=message):
+                load(build("llama"), tmp_path)
         config.write_bytes(whole[0])
         weights.write_bytes(whole[1])
     for path in (weights, config):

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from colocate.budget import AdapterSpec, count_parameters, match_budget
+from colocate.budget import VARIANTS, AdapterSpec, count_parameters, match_budget
 from colocate.errors import InputError
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -31,6 +31,9 @@ def test_count_is_the_closed_form():
     assert count_parameters(SMOLLM2, 3, spec) == 9 * 16 * PER_RANK + 3 * 3
     assert count_parameters(SMOLLM2, 3, AdapterSpec((0, 4), (), {0: 1, 4: 5}, 32, ("q_proj",))) == 6 * (576 + 576)
     assert count_parameters(SMOLLM2, 3, AdapterSpec((), (7,))) == 3
+    assert count_parameters(SMOLLM2, 3, AdapterSpec(garfa_layers=(7,), temperature_layers=(2, 7))) == 9
+    dora = AdapterSpec((0, 4), (), 2, 32, ("q_proj", "down_proj"), variant="dora")
+    assert count_parameters(SMOLLM2, 3, dora) == 2 * (2 * (576 + 576 + 1536 + 576) + 576 + 576)
 
 
 def test_a_matched_budget_deviates_by_less_than_half_a_rank_of_one_layer():
@@ -43,6 +46,37 @@ def test_a_matched_budget_deviates_by_less_than_half_a_rank_of_one_layer():
     assert {spec.alpha[layer] / spec.rank[layer] for layer in range(30)} == {32 / 16}
     same = match_budget(target, SMOLLM2, 3, range(5, 14), range(9), TARGETS, 16, 32)
     assert (same.rank, same.alpha) == (16, 32)
+
+
+@pytest.mark.parametrize("temperatures", [(), (0, 3)])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_meets_its_budget_at_constant_scale(variant, temperatures):
+    target = count_parameters(SMOLLM2, 3, AdapterSpec(range(9), range(9), 16, 32, TARGETS))
+    spec = match_budget(
+        target, SMOLLM2, 3, range(30), (), TARGETS, 16, 24, temperature_layers=temperatures, variant=variant
+    )
+    assert (spec.variant, spec.temperature_layers) == (variant, temperatures)
+    assert abs(count_parameters(SMOLLM2, 3, spec) - target) <= PER_RANK / 2
+    power = 0.5 if variant == "rslora" else 1
+    for layer in range(30):
+        assert spec.alpha[layer] / spec.rank[layer] ** power == pytest.approx(24 / 16**power, rel=1e-12)
+
+
+@pytest.mark.parametrize(("n_layers", "hidden"), [(16, 2048), (32, 4096)], ids=["OLMo2-1B", "OLMo2-7B"])
+def test_mid_block_as_published_falls_from_scale_2_to_0_375(n_layers, hidden):
+    """Alpha 128 whatever the rank: 128 / 64 on all layers; on one segment of five as many ranks on 3 of 16 layers."""
+    targets = ("q_proj", "k_proj", "v_proj", "o_proj")
+    shapes = {str(layer): dict.fromkeys(targets, [hidden, hidden]) for layer in range(n_layers)}
+    everywhere = AdapterSpec(range(n_layers), (), 64, 128, targets)
+    target = count_parameters(shapes, 16, everywhere)
+    segment = range(n_layers // 5, 2 * n_layers // 5)  # mask 01000
+    spec = match_budget(target, shapes, 16, segment, (), targets, 64, 128, mode="as_published")
+    assert count_parameters(shapes, 16, spec) == target
+    assert sum(spec.rank.values()) == 64 * n_layers
+    assert everywhere.alpha / everywhere.rank == 2.0
+    assert {round(spec.alpha / rank, 3) for rank in spec.rank.values()} <= {0.374, 0.375}
+    sound = match_budget(target, shapes, 16, segment, (), targets, 64, 128)
+    assert {sound.alpha_of(layer) / sound.rank_of(layer) for layer in segment} == {2.0}
 
 
 def test_as_published_keeps_alpha():
@@ -81,6 +115,8 @@ def test_uneven_layers_match_as_closely_as_exhaustive_search(seed):
         ({"lora_layers": (1,), "targets": ("q_proj",), "alpha": -1}, "alpha: found -1, allowed: numbers above 0"),
         ({"lora_layers": (1, 2), "targets": ("q_proj",), "rank": {1: 4}}, r"rank is for layers \[1\]"),
         ({"lora_layers": (1,), "targets": ("q_proj",), "dropout": 1}, "dropout: found 1"),
+        ({"temperature_layers": (3, 3)}, r"temperature_layers \[3, 3\]: a layer is there twice"),
+        ({"garfa_layers": (1,), "variant": "lora+"}, r"variant: found 'lora\+', allowed: lora, dora, rslora"),
     ],
 )
 def test_specs_that_make_no_sense(settings, message):

@@ -1,15 +1,20 @@
-"""LoRA (Hu et al. 2021) and/or GARFA on chosen layers as one PEFT adapter: make it, save it, load it.
+"""LoRA and/or GARFA on chosen layers as one PEFT adapter: make it, save it, load it.
 
-LoRA     W x + (alpha / r) B A x on the modules `targets` of the LoRA layers; A (r, in), B (out, r), B = 0 at first
-GARFA    log alpha (K,) of the child `rope_scale` that colocate.rope gives an attention, by PEFT's `modules_to_save`
+LoRA         W x + scale B A x on the modules `targets` of the LoRA layers; A (r, in), B (out, r), B = 0 at first
+             (Hu et al. 2021); scale = alpha / r, for rslora alpha / sqrt(r) (Kalajdzievski 2023)
+DoRA         each row of W + scale B A brought to a trained norm, at first that of W's (Liu et al. 2024)
+GARFA        log alpha (K,) of the child `rope_scale` that colocate.rope gives an attention, by PEFT's `modules_to_save`
+temperature  log temperature (K,) of the child `logit_scale` (colocate.temperature), likewise
 
 All adapter weights are float32, whatever the base model is: in bfloat16 an Adam step of 1e-4 of a weight would vanish.
 The base stays as loaded and is frozen; `with model.disable_adapter()` is the base model, bit for bit.
 
-A saved adapter is a plain PEFT folder (adapter_config.json, adapter_model.safetensors), the same bytes for the same
-weights. Without GARFA, `PeftModel.from_pretrained` loads it. With GARFA that call would drop the alphas without a word,
-since the plain model has no `rope_scale`: use `load`. It also refuses an adapter of another base model, known by the
-metadata of adapter_model.safetensors, where `save` leaves the base's geometry and digests of samples of its weights.
+A saved adapter is a PEFT folder (adapter_config.json, adapter_model.safetensors), the same bytes for the same weights.
+Without GARFA and temperatures it is a plain one, which `PeftModel.from_pretrained` loads. With them that call would
+drop them without a word, since the plain model has no module to put them in; so the folder's peft_type is OWN_TYPE,
+which PEFT refuses with that very text, and `load` reads it. `load` also refuses an adapter of another base model, known
+by the metadata of adapter_model.safetensors, where `save` leaves the base's geometry and digests of samples of its
+weights.
 """
 
 import hashlib
@@ -22,7 +27,8 @@ from colocate.errors import InputError
 from colocate.files import read_json, replacing, write_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-ALPHAS = re.compile(r"\.layers\.(\d+)\.self_attn\.rope_scale\.log_alpha$")
+OWN_TYPE = "GARFA or logit temperatures: load this adapter with colocate.adapters.load"
+PER_HEAD = {"rope_scale": "log_alpha", "logit_scale": "log_temperature"}  # child of an attention: its parameter (K,)
 
 
 def adapt(model, spec: AdapterSpec):
@@ -34,22 +40,23 @@ def adapt(model, spec: AdapterSpec):
     from peft import get_peft_model
 
     from colocate.models import decoder_layers
-    from colocate.rope import add_rope_scale
 
     _refuse_adapted(model)
     layers = decoder_layers(model)
-    wrong = sorted(layer for layer in {*spec.lora_layers, *spec.garfa_layers} if layer >= len(layers))
+    wrong = [layer for layer in spec.layers if layer >= len(layers)]
     if wrong:
         raise InputError(f"adapter: layers {wrong} do not exist: this model has layers 0 to {len(layers) - 1}")
     place = next(name for name, module in model.named_modules() if module is layers)
     targets = [
         f"{place}.{layer}.{name}" for layer in spec.lora_layers for name in _targets(layers, layer, spec.targets)
     ]
-    add_rope_scale(model, spec.garfa_layers)
+    _add_per_head(model, {"rope_scale": spec.garfa_layers, "logit_scale": spec.temperature_layers})
     adapted = get_peft_model(model, _lora_config(place, targets, spec))
-    found = {name for name, module in model.named_modules() if hasattr(module, "lora_A")}
-    if found != set(targets):  # PEFT renames some targets in families with experts
+    found = {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
+    if found.keys() != set(targets):  # PEFT renames some targets in families with experts
         raise InputError(f"adapter: PEFT adapts {sorted(found)} instead of {targets}")
+    if spec.variant == "dora":
+        _start_magnitudes(found.values())
     return adapted
 
 
@@ -68,6 +75,8 @@ def save(model, path: str | Path, base: dict | None = None) -> None:
         )
     config = model.peft_config["default"].to_dict()
     config |= {"base_model_name_or_path": (base or {}).get("source"), "inference_mode": True}
+    if config["modules_to_save"]:
+        config["peft_type"] = OWN_TYPE
     write_json(
         path / CONFIG, {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     )
@@ -86,21 +95,19 @@ def load(model, path: str | Path):
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors.torch import load_file
 
-    from colocate.rope import add_rope_scale
-
     path = Path(path)
     _refuse_adapted(model)
     config = _read_config(path / CONFIG)
     header, metadata = _header(path / WEIGHTS)
     if "base_model" in metadata:
-        _check_base(json.loads(metadata["base_model"]), _identity(model), path)
-    garfa_layers = sorted(int(match.group(1)) for match in map(ALPHAS.search, header) if match)
-    if bool(garfa_layers) != ("rope_scale" in (config.get("modules_to_save") or ())):
-        raise InputError(f"{path}: {CONFIG} and {WEIGHTS} disagree on whether this adapter has GARFA")
-    add_rope_scale(model, garfa_layers)
+        _check_base(_base_of(metadata, path / WEIGHTS), _identity(model), path)
+    per_head = {child: sorted(_per_head_names(header, child)) for child in PER_HEAD}
+    if {child for child, layers in per_head.items() if layers} != set(config.modules_to_save or ()):
+        raise InputError(f"{path}: {CONFIG} and {WEIGHTS} disagree on whether this adapter has GARFA or temperatures")
+    _add_per_head(model, per_head)
     try:
         with torch.random.fork_rng(devices=[]):  # PEFT draws weights before it reads them
-            adapted = PeftModel.from_pretrained(model, str(path), torch_device=str(model.device))
+            adapted = PeftModel.from_pretrained(model, str(path), config=config, torch_device=str(model.device))
     except (RuntimeError, KeyError, ValueError) as error:
         raise InputError(f"{path}: the adapter does not fit this model: {error}") from error
     found, saved = get_peft_model_state_dict(adapted, save_embedding_layers=False), load_file(path / WEIGHTS)
@@ -112,23 +119,52 @@ def load(model, path: str | Path):
 
 def read_alphas(path: str | Path):
     """The alphas of a saved adapter: DataFrame layer, kv_head, alpha (empty without GARFA). Light: no torch."""
+    return _read_per_head(path, "rope_scale", "alpha")
+
+
+def read_temperatures(path: str | Path):
+    """Its factors on attention logits: DataFrame layer, kv_head, temperature (empty without). Light: no torch."""
+    return _read_per_head(path, "logit_scale", "temperature")
+
+
+def _read_per_head(path: str | Path, child: str, column: str):
     import numpy as np
     import pandas as pd
     from safetensors import safe_open
 
     path = Path(path) / WEIGHTS
-    header, _ = _header(path)
-    rows = []
+    names = _per_head_names(_header(path)[0], child)
     with safe_open(path, framework="numpy") as file:
-        for name, match in ((name, ALPHAS.search(name)) for name in header):
-            if match:
-                alphas = np.exp(file.get_tensor(name).astype(np.float64))
-                rows += [(int(match.group(1)), head, alpha) for head, alpha in enumerate(alphas)]
-    table = pd.DataFrame(sorted(rows), columns=["layer", "kv_head", "alpha"])
-    return table.astype({"layer": "int64", "kv_head": "int64", "alpha": "float64"})
+        values = {layer: np.exp(file.get_tensor(name).astype(np.float64)) for layer, name in sorted(names.items())}
+    rows = [(layer, head, value) for layer, row in values.items() for head, value in enumerate(row)]
+    table = pd.DataFrame(rows, columns=["layer", "kv_head", column])
+    return table.astype({"layer": "int64", "kv_head": "int64", column: "float64"})
 
 
 # --- making -----------------------------------------------------------------------------------------------------------
+
+
+def _add_per_head(model, layers: dict[str, list[int]]) -> None:
+    """Give attentions their children of PER_HEAD, in these layers; nothing is changed if one of them cannot be."""
+    from colocate.rope import add_rope_scale
+    from colocate.temperature import add_logit_scale, attentions_for_temperature
+
+    attentions_for_temperature(model, layers["logit_scale"])
+    add_rope_scale(model, layers["rope_scale"])
+    add_logit_scale(model, layers["logit_scale"])
+
+
+def _start_magnitudes(modules) -> None:
+    """Make DoRA's magnitudes the norms that its forward will find in float32.
+
+    PEFT takes them in the dtype of the base model: in bfloat16 a new adapter would change the model by 0.4 %.
+    """
+    import torch
+    from peft.utils.integrations import dequantize_module_weight
+
+    for module in modules:
+        weight = dequantize_module_weight(module.get_base_layer()).detach().float()
+        module.lora_magnitude_vector["default"].weight.data = torch.linalg.norm(weight, dim=1)
 
 
 def _lora_config(place: str, targets: list[str], spec: AdapterSpec):
@@ -142,6 +178,7 @@ def _lora_config(place: str, targets: list[str], spec: AdapterSpec):
     ranks = {layer: spec.rank_of(layer) for layer in spec.lora_layers}
     alphas = {layer: spec.alpha_of(layer) for layer in spec.lora_layers}
     rank, alpha = (max(values.values(), default=1) for values in (ranks, alphas))
+    children = ["rope_scale"] * bool(spec.garfa_layers) + ["logit_scale"] * bool(spec.temperature_layers)
     pattern = rf"{re.escape(place)}\.{{}}\..*"
     return LoraConfig(
         task_type="CAUSAL_LM",
@@ -151,7 +188,9 @@ def _lora_config(place: str, targets: list[str], spec: AdapterSpec):
         alpha_pattern={pattern.format(layer): value for layer, value in alphas.items() if value != alpha},
         lora_dropout=spec.dropout,
         target_modules=targets or DUMMY_TARGET_MODULES,
-        modules_to_save=["rope_scale"] if spec.garfa_layers else None,
+        modules_to_save=children or None,
+        use_dora=spec.variant == "dora",
+        use_rslora=spec.variant == "rslora",
     )
 
 
@@ -178,16 +217,25 @@ def _refuse_adapted(model) -> None:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def _read_config(path: Path) -> dict:
+def _read_config(path: Path):
+    """PEFT's config of a saved adapter."""
+    from peft import LoraConfig
+
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected an adapter folder with {CONFIG} and {WEIGHTS}")
     try:
-        config = read_json(path)
-    except ValueError as error:
+        config = dict(read_json(path))
+        if config.get("peft_type") in {"LORA", OWN_TYPE}:
+            return LoraConfig.from_peft_type(**config | {"peft_type": "LORA"})
+    except (ValueError, TypeError) as error:
         raise InputError(f"{path}: damaged: {error}") from error
-    if config.get("peft_type") != "LORA":
-        raise InputError(f"{path}: peft_type: found {config.get('peft_type')!r}, allowed: 'LORA'")
-    return config
+    raise InputError(f"{path}: peft_type: found {config.get('peft_type')!r}, allowed: 'LORA', {OWN_TYPE!r}")
+
+
+def _per_head_names(header: list[str], child: str) -> dict[int, str]:
+    """{layer: name of the tensor} of this child's parameter."""
+    pattern = re.compile(rf"\.layers\.(\d+)\.self_attn\.{child}\.{PER_HEAD[child]}$")
+    return {int(match.group(1)): name for name in header if (match := pattern.search(name))}
 
 
 def _header(path: Path) -> tuple[list[str], dict[str, str]]:
@@ -225,7 +273,7 @@ def _identity(model) -> dict:
     weights = [
         parameter
         for name, parameter in decoder_layers(model).named_parameters()
-        if "lora_" not in name and "rope_scale" not in name
+        if not any(part in name for part in ("lora_", *PER_HEAD))
     ]
     quantised = any(not weight.is_floating_point() for weight in weights)
     return {
@@ -240,8 +288,15 @@ def _identity(model) -> dict:
     }
 
 
+def _base_of(metadata: dict[str, str], path: Path) -> dict:
+    try:
+        return dict(json.loads(metadata["base_model"]))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: damaged: base_model in its metadata: {error}") from error
+
+
 def _check_base(expected: dict, found: dict, path: Path) -> None:
-    wrong = [key for key in expected if None not in (expected[key], found[key]) and expected[key] != found[key]]
+    wrong = [key for key in expected if None not in (expected[key], found.get(key)) and expected[key] != found[key]]
     if wrong:
         each = "; ".join(f"{key}: the adapter's {expected[key]}, this model's {found[key]}" for key in wrong)
         raise InputError(f"{path}: an adapter of another base model: {each}")

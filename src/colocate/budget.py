@@ -1,29 +1,35 @@
 """What an adapter is (AdapterSpec), how many parameters it trains, and ranks that match another adapter's number.
 
-LoRA of rank r on a linear map (out, in) trains r (in + out) parameters, GARFA one per KV head of a layer:
+LoRA of rank r on a linear map (out, in) trains r (in + out) parameters, DoRA a magnitude for each output besides, GARFA
+and its control, logit temperatures, one per KV head of a layer:
 
-    n = sum over LoRA layers l of r_l * sum over targets of (in + out)  +  K * number of GARFA layers
+    n = sum over LoRA layers l, targets t of r_l (in_t + out_t) [+ out_t]  +  K (GARFA layers + temperature layers)
+
+LoRA's update B A x is multiplied by its scale: alpha / r (lora, dora) or alpha / sqrt(r) (rslora).
 
 Light: no torch, no files. Layers count from 0. `linear_shapes` is {"<layer>": {"q_proj": [out, in], ...}}, as
 geometry.read_geometry gives it.
 
-Source: LoRA, Hu et al. 2021, arXiv:2106.09685; a rank per layer is PEFT's `rank_pattern`.
+Source: LoRA, Hu et al. 2021, arXiv:2106.09685; DoRA, Liu et al. 2024, arXiv:2402.09353; rsLoRA, Kalajdzievski 2023,
+arXiv:2312.03732; a rank per layer is PEFT's `rank_pattern`.
 """
 
+import math
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from colocate.errors import InputError
 
 MODES = ("constant_scale", "as_published")
+VARIANTS = ("lora", "dora", "rslora")
 
 
 @dataclass(frozen=True)
 class AdapterSpec:
-    """LoRA and/or GARFA on chosen layers. Layers are sorted; dictionaries by layer may have text keys, as in JSON.
+    """LoRA, GARFA and/or logit temperatures on chosen layers. Layers are sorted; dictionaries may have text keys.
 
-    rank and alpha (LoRA's scale is alpha / rank) are one number, or {layer: number} for exactly the LoRA layers;
-    `targets` are last names of linear modules, such as q_proj. Without LoRA layers these three mean nothing.
+    rank and alpha are one number, or {layer: number} for exactly the LoRA layers; `targets` are last names of linear
+    modules, such as q_proj; `variant` is one of VARIANTS. Without LoRA layers these four mean nothing.
     """
 
     lora_layers: tuple[int, ...] = ()
@@ -32,21 +38,32 @@ class AdapterSpec:
     alpha: float | dict[int, float] = 32
     targets: tuple[str, ...] = ()
     dropout: float = 0.0
+    temperature_layers: tuple[int, ...] = ()
+    variant: str = "lora"
 
     def __post_init__(self):
-        for name in ("lora_layers", "garfa_layers"):
+        for name in ("lora_layers", "garfa_layers", "temperature_layers"):
             object.__setattr__(self, name, _layers(name, getattr(self, name)))
         for name in ("rank", "alpha"):
             object.__setattr__(self, name, _numbers(name, getattr(self, name), self.lora_layers))
         object.__setattr__(self, "targets", tuple(self.targets))
-        if not self.lora_layers and not self.garfa_layers:
-            raise InputError("adapter: lora_layers and garfa_layers are both empty; name at least one layer")
+        if not self.layers:
+            raise InputError(
+                "adapter: lora_layers, garfa_layers and temperature_layers are all empty; name at least one layer"
+            )
+        if self.variant not in VARIANTS:
+            raise InputError(f"adapter: variant: found {self.variant!r}, allowed: {', '.join(VARIANTS)}")
         if self.lora_layers and not self.targets:
             raise InputError("adapter: targets is empty; name the linear modules that LoRA adapts, such as q_proj")
         if len(set(self.targets)) < len(self.targets):
             raise InputError(f"adapter: targets {list(self.targets)}: a name is there twice")
         if not 0 <= self.dropout < 1:
             raise InputError(f"adapter: dropout: found {self.dropout!r}, allowed: 0 <= dropout < 1")
+
+    @property
+    def layers(self) -> list[int]:
+        """All adapted layers, ascending."""
+        return sorted({*self.lora_layers, *self.garfa_layers, *self.temperature_layers})
 
     def rank_of(self, layer: int) -> int:
         return self.rank[layer] if isinstance(self.rank, dict) else self.rank
@@ -57,10 +74,8 @@ class AdapterSpec:
 
 def count_parameters(linear_shapes: dict, n_kv_heads: int, spec: AdapterSpec) -> int:
     """Trainable parameters of `spec`. InputError for a layer or a target that the model does not have."""
-    for layer in spec.garfa_layers:
-        _shapes_of(linear_shapes, layer)
     lora = sum(spec.rank_of(layer) * _cost(linear_shapes, layer, spec.targets) for layer in spec.lora_layers)
-    return lora + n_kv_heads * len(spec.garfa_layers)
+    return lora + _rankless(linear_shapes, n_kv_heads, spec)
 
 
 def match_budget(
@@ -74,35 +89,38 @@ def match_budget(
     alpha: float,
     mode: str = "constant_scale",
     dropout: float = 0.0,
+    temperature_layers: tuple[int, ...] = (),
+    variant: str = "lora",
 ) -> AdapterSpec:
     """The spec on these layers whose trainable parameters come closest to `target`; ranks differ by at most one.
 
-    Layers of the higher rank lie evenly through the chosen ones; of two specs equally close, the smaller. LoRA's scale:
-    `constant_scale` keeps alpha / rank in every layer, `as_published` keeps alpha itself. What deviation remains is
-    count_parameters(...) - target. InputError if `target` lies below rank 1 everywhere.
+    Layers of the higher rank lie evenly through the chosen ones; of two specs equally close, the smaller. Mode
+    `constant_scale` gives every layer the scale that `alpha` has at `rank`: alpha_l = alpha r_l / rank, for rslora
+    alpha sqrt(r_l / rank). `as_published` keeps alpha itself, so that the scale falls as ranks rise. What deviation
+    remains is count_parameters(...) - target. InputError if `target` lies below rank 1 everywhere.
     """
     if mode not in MODES:
         raise InputError(f"budget mode: found {mode!r}, allowed: {', '.join(MODES)}")
     if isinstance(rank, dict) or isinstance(alpha, dict):
         raise InputError("a matched budget chooses the ranks of the layers: rank and alpha must be one number each")
-    spec = AdapterSpec(lora_layers, garfa_layers, rank, alpha, targets, dropout)
+    spec = AdapterSpec(lora_layers, garfa_layers, rank, alpha, targets, dropout, temperature_layers, variant)
     if not spec.lora_layers:
         raise InputError("a budget is matched through LoRA ranks, but lora_layers is empty")
     costs = {layer: _cost(linear_shapes, layer, spec.targets) for layer in spec.lora_layers}
-    low, rest = divmod(target - n_kv_heads * len(spec.garfa_layers), sum(costs.values()))
+    rankless = _rankless(linear_shapes, n_kv_heads, spec)
+    low, rest = divmod(target - rankless, sum(costs.values()))
     if low < 1:
-        smallest = sum(costs.values()) + n_kv_heads * len(spec.garfa_layers)
         raise InputError(
-            f"budget of {target} parameters: rank 1 on {len(costs)} layers already trains {smallest}; "
-            "choose fewer layers, fewer targets or a larger adapter to match"
+            f"budget of {target} parameters: rank 1 on {len(costs)} layers already trains "
+            f"{sum(costs.values()) + rankless}; choose fewer layers, fewer targets or a larger adapter to match"
         )
     higher = _closest_subset(costs, rest)
     ranks = {layer: low + (layer in higher) for layer in spec.lora_layers}
+    alphas = dict.fromkeys(spec.lora_layers, alpha)
     if mode == "constant_scale":
-        alphas = {layer: spec.alpha * ranks[layer] / spec.rank for layer in spec.lora_layers}
-    else:
-        alphas = dict.fromkeys(spec.lora_layers, spec.alpha)
-    return AdapterSpec(spec.lora_layers, spec.garfa_layers, _plain(ranks), _plain(alphas), spec.targets, dropout)
+        root = math.sqrt if variant == "rslora" else float
+        alphas = {layer: alpha * root(ranks[layer]) / root(rank) for layer in spec.lora_layers}
+    return replace(spec, rank=_plain(ranks), alpha=_plain(alphas))
 
 
 def _closest_subset(costs: dict[int, int], goal: int) -> set[int]:
@@ -123,6 +141,16 @@ def _closest_subset(costs: dict[int, int], goal: int) -> set[int]:
         for members, count in zip(groups.values(), sums[best], strict=True)
         for j in range(count)
     }
+
+
+def _rankless(linear_shapes: dict, n_kv_heads: int, spec: AdapterSpec) -> int:
+    """The parameters whose number no rank changes: alphas, temperatures, DoRA's magnitudes."""
+    per_head = [*spec.garfa_layers, *spec.temperature_layers]
+    for layer in per_head:
+        _shapes_of(linear_shapes, layer)
+    dora_layers = spec.lora_layers if spec.variant == "dora" else ()
+    magnitudes = sum(_shapes_of(linear_shapes, layer)[name][0] for layer in dora_layers for name in spec.targets)
+    return n_kv_heads * len(per_head) + magnitudes
 
 
 def _cost(linear_shapes: dict, layer: int, targets: tuple[str, ...]) -> int:

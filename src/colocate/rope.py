@@ -6,42 +6,20 @@ Formula    angle(m, i) = m (theta alpha_k)^(-2i/d)
            lowers frequencies. With scaled RoPE (llama3, YaRN, ...) alpha acts on the model's final frequencies:
            inv_freq_i alpha_k^(-2i/d).
 
-Mechanism  The decoder computes one (cos, sin), each (B, T, R), for all layers and hands it to every `self_attn` as
-           `position_embeddings`. A forward pre-hook on a chosen `self_attn` puts one per KV head, (B or 1, K, T, R), in
-           its place, in the model's own layout and dtype. The family's own `apply_rotary_pos_emb(q, k, cos, sin)`, with
-           q (B, H, T, d_head) and k (B, K, T, d_head), gets a stateless wrapper that lets it take these and passes
-           three-dimensional cos and sin through untouched. q/k norms, partial rotation, KV cache, masks and attention
-           kernels stay the family's; at alpha = 1 so does every bit.
-
-What a family does is found out from its own code and rotary module when one of its layers is first asked for, never
-assumed; whatever is not understood is refused by name.
+At alpha = 1 every bit is the stock model's. How the angles reach a family's own code: colocate.rotation.
 
 Source     Rao 2026, arXiv:2604.07766 (per-KV-head bases); Su et al. 2021, arXiv:2104.09864, section 3.4 (the rotation).
 """
 
-import ast
-import functools
-import inspect
-import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from numbers import Integral
 
 import torch
 from torch import nn
 
 from colocate.errors import InputError
-from colocate.models import decoder_layers
-
-ROTATE = "apply_rotary_pos_emb"
-
-# How a rotary module spreads d/2 angles over the last dimension of cos and sin.
-LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "halves": lambda values: torch.cat((values, values), dim=-1),
-    "interleaved": lambda values: torch.repeat_interleave(values, 2, dim=-1),
-    "half width": lambda values: values,
-}
+from colocate.rotation import Rotary, free_attentions, hook, rotating_attention, rotating_layers
 
 
 class RopeScale(nn.Module):
@@ -69,16 +47,9 @@ def add_rope_scale(model: nn.Module, layers: list[int]) -> None:
     InputError, before anything is changed, for a layer that is there twice, does not exist, has no RoPE or has a
     `rope_scale` already, and for a family that cannot be supported.
     """
-    layers = list(layers)
-    if len(set(layers)) < len(layers):
-        raise InputError(f"GARFA layers {layers}: a layer is named twice")
-    chosen = [_rotating_attention(model, layer) for layer in layers]
-    for layer, (attention, _, _) in zip(layers, chosen, strict=True):
-        if hasattr(attention, "rope_scale"):
-            raise InputError(f"layer {layer} already has GARFA bases; start from the base model")
-    for attention, rotary, n_kv_heads in chosen:
-        attention.rope_scale = RopeScale(n_kv_heads, device=next(attention.parameters()).device)
-        _hook(attention, rotary, _own_frequencies)
+    for one in free_attentions(model, layers, "rope_scale"):
+        one.module.rope_scale = RopeScale(one.n_kv_heads, device=next(one.module.parameters()).device)
+        hook(one.module, _Frequencies(one.rotary, _own_frequencies))
 
 
 def rope_layers(model: nn.Module) -> list[int]:
@@ -86,8 +57,7 @@ def rope_layers(model: nn.Module) -> list[int]:
 
     InputError, with the family's name and the reason, where GARFA cannot be exact.
     """
-    _check_family(model)
-    return [i for i, layer in enumerate(decoder_layers(model)) if _rotates(model, getattr(layer, "self_attn", None))]
+    return rotating_layers(model)
 
 
 @contextmanager
@@ -97,16 +67,16 @@ def rope_scaled(model: nn.Module, layer: int, log_alpha: float | torch.Tensor) -
     log_alpha: a number or (1,) for all KV heads, (K,) one for each, or a row for each row of the batch, (B, 1) or
     (B, K), so that several perturbations ride in one batch. A tensor that requires a gradient gets one.
     """
-    attention, rotary, n_kv_heads = _rotating_attention(model, layer)
+    one = rotating_attention(model, layer)
     log_alpha = torch.as_tensor(log_alpha, dtype=torch.float32)
-    if log_alpha.dim() > 2 or (log_alpha.dim() and log_alpha.shape[-1] not in {n_kv_heads, 1}):
-        allowed = f"a number, ({n_kv_heads},), (batch, 1) or (batch, {n_kv_heads})"
+    if log_alpha.dim() > 2 or (log_alpha.dim() and log_alpha.shape[-1] not in {one.n_kv_heads, 1}):
+        allowed = f"a number, ({one.n_kv_heads},), (batch, 1) or (batch, {one.n_kv_heads})"
         raise InputError(f"log_alpha has shape {tuple(log_alpha.shape)}; allowed for layer {layer}: {allowed}")
 
     def change(attention: nn.Module, inv_freq: torch.Tensor) -> torch.Tensor:
         return _own_frequencies(attention, inv_freq) * scaled_frequencies(torch.ones_like(inv_freq), log_alpha)
 
-    handle = _hook(attention, rotary, change)
+    handle = hook(one.module, _Frequencies(one.rotary, change))
     try:
         yield
     finally:
@@ -114,211 +84,38 @@ def rope_scaled(model: nn.Module, layer: int, log_alpha: float | torch.Tensor) -
 
 
 @contextmanager
-def rope_removed(model: nn.Module, layer: int) -> Iterator[None]:
-    """Within the block, layer `layer` rotates nothing: every angle is 0 (an attention factor such as YaRN's stays)."""
-    attention, rotary, _ = _rotating_attention(model, layer)
-    handle = _hook(attention, rotary, lambda attention, inv_freq: torch.zeros_like(inv_freq))
+def rope_removed(model: nn.Module, layer: int, kv_head: int | None = None) -> Iterator[None]:
+    """Within the block, layer `layer` rotates nothing: every angle is 0 (an attention factor such as YaRN's stays).
+
+    With `kv_head`, only that head and the query heads of its group.
+    """
+    one = rotating_attention(model, layer)
+
+    def change(attention: nn.Module, inv_freq: torch.Tensor) -> torch.Tensor:
+        if kv_head is None:
+            return torch.zeros_like(inv_freq)
+        kept = torch.arange(one.n_kv_heads, device=inv_freq.device) != kv_head
+        return _own_frequencies(attention, inv_freq) * kept.unsqueeze(-1)
+
+    handle = hook(one.module, _Frequencies(one.rotary, change))
     try:
         yield
     finally:
         handle.remove()
 
 
-# --- from frequencies to cos and sin ----------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
-class Rotary:
-    """The model's rotary module as one layer uses it, read at every call: some kinds change frequencies with length."""
-
-    module: nn.Module
-    layer_type: str | None  # Gemma 3 and OLMo 3 keep one set of frequencies per layer type
-    layout: str  # key of LAYOUTS
-
-    def _read(self, name: str):
-        return getattr(self.module, name if self.layer_type is None else f"{self.layer_type}_{name}")
-
-    @property
-    def inv_freq(self) -> torch.Tensor:
-        """(d/2,), float32, after any scaling of the model's own."""
-        return self._read("inv_freq").float()
-
-    def cos_sin(self, inv_freq: torch.Tensor, position_ids: torch.Tensor, dtype: torch.dtype) -> tuple:
-        """inv_freq (d/2,) gives cos and sin (B, T, R), as the model does; (K, d/2) and (B, K, d/2) (B, K, T, R)."""
-        positions = position_ids.float().unsqueeze(-1)
-        if inv_freq.dim() > 1:
-            positions, inv_freq = positions.unsqueeze(1), inv_freq.unsqueeze(-2)
-        angles, scaling, spread = positions * inv_freq, self._read("attention_scaling"), LAYOUTS[self.layout]
-        return spread(angles.cos() * scaling).to(dtype), spread(angles.sin() * scaling).to(dtype)
-
-
-@dataclass(frozen=True)
-class _PositionHook:
-    """Forward pre-hook of `self_attn`. A class, since a deep copy of the model must copy what the hook refers to."""
+class _Frequencies:
+    """Computes the (cos, sin) of a layer anew, from frequencies that are a function of the layer's own."""
 
     rotary: Rotary
-    change: Callable[[nn.Module, torch.Tensor], torch.Tensor]
+    of: Callable[[nn.Module, torch.Tensor], torch.Tensor]
 
-    def __call__(self, attention: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        stock, position_ids = kwargs.get("position_embeddings"), kwargs.get("position_ids")
-        if stock is None or position_ids is None:
-            raise InputError(f"{type(attention).__name__} was called without position_embeddings or position_ids")
-        inv_freq = self.change(attention, self.rotary.inv_freq.to(stock[0].device))
-        return args, kwargs | {"position_embeddings": self.rotary.cos_sin(inv_freq, position_ids, stock[0].dtype)}
+    def __call__(self, attention: nn.Module, cos: torch.Tensor, sin: torch.Tensor, position_ids: torch.Tensor) -> tuple:
+        inv_freq = self.of(attention, self.rotary.inv_freq.to(cos.device))
+        return self.rotary.cos_sin(inv_freq, position_ids, cos.dtype)
 
 
 def _own_frequencies(attention: nn.Module, inv_freq: torch.Tensor) -> torch.Tensor:
     """What the layer's own `rope_scale` makes of the frequencies; looked up at every call, since PEFT wraps it."""
     return attention.rope_scale(inv_freq) if hasattr(attention, "rope_scale") else inv_freq
-
-
-def _hook(attention: nn.Module, rotary: Rotary, change: Callable):
-    code = inspect.unwrap(type(attention).forward).__globals__
-    if not hasattr(code[ROTATE], "family"):  # else another model of this family has wrapped it already
-        code[ROTATE] = _per_head(code[ROTATE])
-    return attention.register_forward_pre_hook(_PositionHook(rotary, change), with_kwargs=True)
-
-
-def _per_head(rotate: Callable) -> Callable:
-    """Let a family's `apply_rotary_pos_emb` take cos and sin per KV head, (B or 1, K or 1, T, R); it keeps no state.
-
-    q becomes (B, G, K, T, d_head) and k (B, 1, K, T, d_head), both views: the family's cos.unsqueeze(1) then lines up.
-    """
-
-    @functools.wraps(rotate)
-    def rotate_per_head(q, k, cos, sin, *args, **kwargs):
-        if cos.dim() != 4:
-            return rotate(q, k, cos, sin, *args, **kwargs)
-        if cos.shape[0] not in {1, q.shape[0]} or cos.shape[1] not in {1, k.shape[1]}:
-            raise InputError(f"cos {tuple(cos.shape)} fits neither the batch nor the KV heads of k {tuple(k.shape)}")
-        q, k = q.unflatten(1, (k.shape[1], -1)).transpose(1, 2), k.unsqueeze(1)
-        q, k = rotate(q, k, cos, sin, *args, **kwargs)
-        return q.transpose(1, 2).flatten(1, 2), k.squeeze(1)
-
-    rotate_per_head.family = rotate
-    return rotate_per_head
-
-
-# --- what a family does -----------------------------------------------------------------------------------------------
-
-
-def _refuse(family: str, reason: str) -> InputError:
-    return InputError(f"GARFA cannot be exact on model type '{family}': {reason}")
-
-
-def _rotating_attention(model: nn.Module, layer: int) -> tuple[nn.Module, Rotary, int]:
-    """The attention of a layer with RoPE, how it makes cos and sin, and K."""
-    with_rope, layers = rope_layers(model), decoder_layers(model)
-    if not isinstance(layer, Integral) or not 0 <= layer < len(layers):
-        raise InputError(f"layer {layer!r} does not exist: this model has layers 0 to {len(layers) - 1}")
-    if layer not in with_rope:
-        raise InputError(f"layer {layer} has no rotary position encoding; layers with it: {with_rope}")
-    attention = layers[layer].self_attn
-    rotary, n_kv_heads = _rotary(model, layer), _n_kv_heads(model, attention)
-    _check_per_head(model, attention, rotary, n_kv_heads)
-    return attention, rotary, n_kv_heads
-
-
-def _check_family(model: nn.Module) -> None:
-    family = model.config.model_type
-    if not isinstance(getattr(model.get_decoder(), "rotary_emb", None), nn.Module):
-        raise _refuse(family, "its decoder has no rotary module `rotary_emb`")
-    attentions = [layer.self_attn for layer in decoder_layers(model) if hasattr(layer, "self_attn")]
-    if not attentions:
-        raise _refuse(family, "its layers have no `self_attn`")
-    for attention in {type(attention): attention for attention in attentions}.values():
-        name, forward = type(attention).__name__, inspect.unwrap(type(attention).forward)
-        rotate = forward.__globals__.get(ROTATE)
-        if hasattr(attention, "kv_lora_rank"):
-            raise _refuse(family, f"{name} is latent attention, whose rotated key belongs to all heads at once")
-        if "position_embeddings" not in inspect.signature(forward).parameters:
-            raise _refuse(family, f"{name} does not take `position_embeddings`")
-        if rotate is None or list(inspect.signature(rotate).parameters)[:4] != ["q", "k", "cos", "sin"]:
-            raise _refuse(family, f"{name} has no {ROTATE}(q, k, cos, sin)")
-        _conditions(family, forward)
-
-
-@functools.lru_cache
-def _conditions(family: str, forward: Callable) -> tuple[str, ...]:
-    """The conditions on `self` under which a forward rotates queries and keys (none = always), from its source."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(forward)))
-    calls = list(_calls(tree))
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and "rotary" in node.id}
-    if len(calls) != 1 or names != {ROTATE} or len(calls[0][0].args) != 4 or calls[0][0].keywords:
-        raise _refuse(family, f"{forward.__qualname__} does not call {ROTATE}(q, k, cos, sin) exactly once")
-    conditions = tuple(condition for condition in calls[0][1] if condition != "position_embeddings is not None")
-    for condition in conditions:
-        if {node.id for node in ast.walk(ast.parse(condition)) if isinstance(node, ast.Name)} != {"self"}:
-            raise _refuse(family, f"{forward.__qualname__} rotates only if {condition}, which no layer decides alone")
-    return conditions
-
-
-def _calls(node: ast.AST, conditions: tuple[str, ...] = ()) -> Iterator[tuple[ast.Call, tuple[str, ...]]]:
-    """Every call of `apply_rotary_pos_emb` below a node, with the conditions of the `if`s round it."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == ROTATE:
-        yield node, conditions
-    test = ast.unparse(node.test) if isinstance(node, ast.If | ast.IfExp) else None
-    for name, value in ast.iter_fields(node):
-        branch = {"body": test, "orelse": f"not ({test})"}.get(name) if test else None
-        for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST):
-                yield from _calls(child, (*conditions, branch) if branch else conditions)
-
-
-def _rotates(model: nn.Module, attention: nn.Module | None) -> bool:
-    """Whether this layer rotates. Evaluated as the family wrote it: a table of families would go stale."""
-    if attention is None:
-        return False
-    conditions = _conditions(model.config.model_type, inspect.unwrap(type(attention).forward))
-    return all(eval(condition, {"self": attention}) for condition in conditions)
-
-
-def _n_kv_heads(model: nn.Module, attention: nn.Module) -> int:
-    config = model.get_decoder().config
-    n_heads = config.num_attention_heads
-    n_kv_heads = getattr(config, "num_key_value_heads", None) or n_heads
-    if getattr(attention, "num_key_value_groups", n_heads // n_kv_heads) != n_heads // n_kv_heads:
-        raise _refuse(
-            model.config.model_type, f"{type(attention).__name__} has another number of KV heads than its config"
-        )
-    return n_kv_heads
-
-
-def _rotary(model: nn.Module, layer: int) -> Rotary:
-    """The rotary module and the layout of its cos and sin, found by comparing with all that are known."""
-    decoder = model.get_decoder()
-    module, layer_type = decoder.rotary_emb, None
-    if "layer_type" in inspect.signature(module.forward).parameters:
-        layer_type = decoder.config.layer_types[layer]
-    named = [name if layer_type is None else f"{layer_type}_{name}" for name in ("inv_freq", "attention_scaling")]
-    if not all(hasattr(module, name) for name in named):
-        raise _refuse(model.config.model_type, f"{type(module).__name__} has no {' and '.join(named)}")
-    device = getattr(module, named[0]).device
-    probe, position_ids = torch.zeros(1, device=device), torch.tensor([[0, 1, 7]], device=device)
-    cos, sin = module(probe, position_ids, *([] if layer_type is None else [layer_type]))
-    for layout in LAYOUTS:
-        rotary = Rotary(module, layer_type, layout)
-        own_cos, own_sin = rotary.cos_sin(rotary.inv_freq, position_ids, cos.dtype)
-        if torch.equal(own_cos, cos) and torch.equal(own_sin, sin):
-            return rotary
-    raise _refuse(
-        model.config.model_type,
-        f"the cos and sin of {type(module).__name__} are in none of the layouts {', '.join(LAYOUTS)}",
-    )
-
-
-def _check_per_head(model: nn.Module, attention: nn.Module, rotary: Rotary, n_kv_heads: int) -> None:
-    """Compare the wrapped `apply_rotary_pos_emb` with the family's own, which rotates all heads by one's angles."""
-    rotate = inspect.unwrap(type(attention).forward).__globals__[ROTATE]
-    rotate = getattr(rotate, "family", rotate)
-    n_pairs, device = len(rotary.inv_freq), rotary.inv_freq.device
-    positions = torch.tensor([[1, 7]], device=device)
-    values = torch.linspace(-1, 1, 3 * n_kv_heads * 2 * 2 * n_pairs, device=device).view(1, -1, 2, 2 * n_pairs)
-    q, k = values[:, n_kv_heads:], values[:, :n_kv_heads]  # G = 2
-    inv_freq = scaled_frequencies(rotary.inv_freq, torch.linspace(-0.1, 0.1, n_kv_heads))
-    q_found, k_found = _per_head(rotate)(q, k, *rotary.cos_sin(inv_freq, positions, torch.float32))
-    for head, own in enumerate(inv_freq):
-        q_head, k_head = rotate(q, k, *rotary.cos_sin(own, positions, torch.float32))
-        queries, keys = slice(2 * head, 2 * head + 2), slice(head, head + 1)
-        if not (q_found[:, queries].equal(q_head[:, queries]) and k_found[:, keys].equal(k_head[:, keys])):
-            raise _refuse(model.config.model_type, f"its {ROTATE} cannot rotate each KV head by its own angles")
