@@ -9,13 +9,15 @@ from colocate.statistics import across
 GEOMETRY = {"n_params": 1, "attention": "GQA", "n_layers": 4, "n_heads": 4, "n_kv_heads": 2, "rope_type": "default"}
 
 
-def intervals(z, se):
-    return np.tanh(z), np.tanh(z - 1.959964 * se), np.tanh(z + 1.959964 * se)
+def pooled(z, se) -> dict:
+    """From the correlations and intervals that models report."""
+    ends = [np.tanh(values) for values in (z, z - 1.959964 * se, z + 1.959964 * se)]
+    return across.random_effects(*across.on_z(*ends))
 
 
 def test_equal_errors_give_the_plain_mean_and_its_t_interval():
     z, se = np.array([-0.2, -0.5, -0.8]), np.full(3, 0.1)
-    found = across.random_effects(*intervals(z, se))
+    found = pooled(z, se)
     half = 4.302653 * z.std(ddof=1) / np.sqrt(3)  # t(0.975, 2 df); with equal weights the weights cancel
     assert np.arctanh(found["r_dis"]) == pytest.approx(-0.5, abs=1e-6)
     assert np.arctanh(found["ci_low"]) == pytest.approx(-0.5 - half, abs=1e-4)
@@ -23,7 +25,7 @@ def test_equal_errors_give_the_plain_mean_and_its_t_interval():
 
 
 def test_models_that_agree_have_no_spread_between_them():
-    assert across.random_effects(*intervals(np.array([-0.5, -0.51]), np.array([0.2, 0.3])))["tau"] == 0
+    assert pooled(np.array([-0.5, -0.51]), np.array([0.2, 0.3]))["tau"] == 0
 
 
 def test_interval_covers_the_mean_of_models():
@@ -32,7 +34,7 @@ def test_interval_covers_the_mean_of_models():
     for _ in range(400):
         se = rng.uniform(0.1, 0.4, size=8)
         z = rng.normal(-0.5, 0.2, size=8) + rng.normal(0, se)
-        found = across.random_effects(*intervals(z, se))
+        found = pooled(z, se)
         covered += found["ci_low"] <= np.tanh(-0.5) <= found["ci_high"]
     assert 0.92 <= covered / 400 <= 0.98
 

@@ -380,6 +380,31 @@ def test_planned_power_gives_the_stated_points():
     assert [round(minis[name]) for name in ("code", "mini0", "composite")] == [20, 14, 7]
 
 
+def test_items_needed_are_planned_power_backwards():
+    for effect, k in ((0.04, 5), (0.08, 2)):
+        n = power.items_needed(effect, k)
+        assert (
+            power.planned({"b": int(n)}, k)["mde"].iloc[0]
+            <= effect
+            < power.planned({"b": int(n) - 1}, k)["mde"].iloc[0]
+        )
+    assert power.items_needed(0.04, 1) == float("inf")  # MDE of two seeds of sd 1.5 points alone exceeds 4
+
+
+def test_items_and_seeds_that_each_claim_needs():
+    claims = pd.DataFrame({"claim": ["a", "b", "c"], "unit": ["points", "points", "CKA"], "threshold": [4.0, 0.0, 0.1]})
+    table = power.needed(claims.assign(margin=2.0), seeds=(2, 20))
+    assert table[["claim", "effect", "n_seeds"]].to_numpy().tolist() == [
+        ["a", 4, 2],
+        ["a", 4, 20],
+        ["b", 2, 2],
+        ["b", 2, 20],
+    ]
+    assert np.isinf(table["n_items"].iloc[0])
+    assert table["note"].iloc[0].startswith("no number of items is enough")
+    assert table["n_items"].iloc[1] == power.items_needed(0.04, 20)
+
+
 def test_power_of_a_contrast_is_that_of_the_test():
     """At the smallest detectable difference, a z test with that standard error rejects 80 % of the time."""
     assert 1 - stats.norm.cdf(1.959964 - power.FACTOR) == pytest.approx(0.8, abs=1e-4)

@@ -6,36 +6,14 @@ import pytest
 from scipy import fft, stats
 
 from colocate.errors import InputError
-from colocate.statistics import correlations, reliability, surrogates
+from colocate.statistics import correlations, nulls, reliability, surrogates
 
 L = 32
 DEPTH = np.arange(L, dtype=float)
 
 
-def smooth(rng, length: float, n_layers: int = L) -> np.ndarray:
-    """A Gaussian process over layers with a squared-exponential kernel."""
-    depth = np.arange(n_layers)
-    kernel = np.exp(-0.5 * ((depth[:, None] - depth) / length) ** 2) + 1e-8 * np.eye(n_layers)
-    return np.linalg.cholesky(kernel) @ rng.normal(size=n_layers)
-
-
-def autoregressive(rng, phi: float) -> np.ndarray:
-    x = np.empty(L)
-    x[0] = rng.normal() / np.sqrt(1 - phi**2)
-    for layer in range(1, L):
-        x[layer] = phi * x[layer - 1] + rng.normal()
-    return x
-
-
-NULLS = {
-    "white": lambda rng: rng.normal(size=L),
-    "AR(1) 0.7": lambda rng: autoregressive(rng, 0.7),
-    "AR(1) 0.9": lambda rng: autoregressive(rng, 0.9),
-    "smooth, length 3": lambda rng: smooth(rng, 3),
-    "smooth, length 6": lambda rng: smooth(rng, 6),
-    "random walk": lambda rng: rng.normal(size=L).cumsum(),
-    "trends + smooth noise": lambda rng: 2 * rng.normal() * np.linspace(-1, 1, L) + smooth(rng, 3),
-}
+def smooth(rng, length: float) -> np.ndarray:
+    return nulls.smooth(length)(rng, 1, L)[0]
 
 
 def rejections(null, replicates: int = 600) -> tuple[float, float]:
@@ -43,17 +21,16 @@ def rejections(null, replicates: int = 600) -> tuple[float, float]:
     rng = np.random.default_rng(7)
     signs, basis = surrogates.random_signs(399, L, 0), surrogates.depth_basis(DEPTH, 1)
     p = []
-    for _ in range(replicates):
-        x, y = null(rng), null(rng)
+    for x, y in zip(null(rng, replicates, L), null(rng, replicates, L), strict=True):
         scores = surrogates.normal_scores(x), surrogates.normal_scores(y)
         p.append([stats.spearmanr(x, y).pvalue, surrogates.surrogate_p(*scores, signs, basis)])
     plain, given_depth = (np.array(p) <= 0.05).mean(axis=0)
     return plain, given_depth
 
 
-@pytest.mark.parametrize("name", NULLS)
+@pytest.mark.parametrize("name", nulls.NULLS)
 def test_level_of_p_depth_and_failure_of_the_plain_p(name):
-    plain, given_depth = rejections(NULLS[name])
+    plain, given_depth = rejections(nulls.NULLS[name])
     assert given_depth <= 0.10
     if name == "white":
         assert plain <= 0.08
@@ -65,7 +42,7 @@ def test_p_depth_has_power():
     rng, found = np.random.default_rng(3), []
     signs, basis = surrogates.random_signs(399, L, 0), surrogates.depth_basis(DEPTH, 1)
     for _ in range(100):
-        x = autoregressive(rng, 0.5)
+        x = nulls.autoregressive(0.5)(rng, 1, L)[0]
         y = -x + 0.5 * rng.normal(size=L)
         found.append(surrogates.surrogate_p(surrogates.normal_scores(x), surrogates.normal_scores(y), signs, basis))
     assert np.mean(np.array(found) <= 0.05) >= 0.9
@@ -161,14 +138,6 @@ def test_one_draw_serves_both_profiles_where_they_share_items():
     assert x[:, 1].std() > 0
 
 
-def test_selection_probability_counts_layers_that_are_surely_chosen():
-    rng = np.random.default_rng(0)
-    value = np.exp(np.array([0.0, 3, 0, 3, 0, 0]) + 0.1 * rng.normal(size=(20, 6)))
-    found = reliability.selection_probability(long(value, "i"), k=3)
-    assert found["probability"].sum() == pytest.approx(3)
-    assert (found["probability"].to_numpy()[[1, 3]] == 1).all()
-
-
 def long(values: np.ndarray, prefix: str) -> pd.DataFrame:
     n, n_layers = values.shape
     names = np.repeat([f"{prefix}{i}" for i in range(n)], n_layers)
@@ -190,7 +159,7 @@ PAIRS = [("sensitivity", "rope"), ("sensitivity", "no_items")]
 
 
 def test_table_has_its_columns_and_both_kinds_of_row(study):
-    table, specifications = correlations.correlate(*study, PAIRS, PAIRS[0], n_surrogates=499)
+    table = correlations.correlate(*study, PAIRS, PAIRS[0], n_surrogates=499)
     assert list(table.columns) == correlations.COLUMNS
     assert table["primary"].tolist() == [True, False]
     row = table.iloc[0]
@@ -204,13 +173,11 @@ def test_table_has_its_columns_and_both_kinds_of_row(study):
     assert (row["n_items_x"], row["n_items_y"], row["overlap_k"]) == (24, 12, 8)
     assert np.isnan(table["ci_low"].iloc[1])
     assert "no_items has no items" in table["note"].iloc[1]
-    assert len(specifications) == 2
-    assert specifications["p_depth"].tolist() == table["p_depth"].tolist()
 
 
 def test_results_do_not_depend_on_which_other_pairs_are_asked_for(study):
-    alone, _ = correlations.correlate(*study, PAIRS[1:], None, n_surrogates=199)
-    both, _ = correlations.correlate(*study, PAIRS, PAIRS[0], n_surrogates=199)
+    alone = correlations.correlate(*study, PAIRS[1:], None, n_surrogates=199)
+    both = correlations.correlate(*study, PAIRS, PAIRS[0], n_surrogates=199)
     pd.testing.assert_series_equal(alone.iloc[0], both.iloc[1], check_names=False)
 
 
@@ -218,35 +185,30 @@ def test_layers_without_rope_are_left_out_by_name(study):
     profiles, items = {name: table.copy() for name, table in study[0].items()}, dict(study[1])
     profiles["rope"].loc[[3, 7], "value"] = np.nan
     items["rope"] = items["rope"].assign(value=items["rope"]["value"].where(~items["rope"]["layer"].isin([3, 7])))
-    table, _ = correlations.correlate(profiles, items, PAIRS[:1], PAIRS[0], n_surrogates=99)
+    table = correlations.correlate(profiles, items, PAIRS[:1], PAIRS[0], n_surrogates=99)
     assert table["n_layers"].iloc[0] == 28
     assert "rope has no value at layers [3, 7]" in table["note"].iloc[0]
     assert np.isfinite(table["r_dis"].iloc[0])
 
 
-def test_variants_are_specifications_and_copies_are_listed_once(study):
-    rng = np.random.default_rng(0)
-    rows = [long(np.exp(rng.normal(size=(3, 30))), "v").assign(variant=name, kv_head=0) for name in ("one", "two")]
-    copy = study[0]["sensitivity"].assign(variant="copy", item="mean", kv_head=0)
-    floor = rows[0].assign(variant="noise_floor")
-    whole = rows[0].assign(kv_head=-1, variant="two", value=rows[1]["value"])
-    heads = rows[1].assign(
-        value=rng.normal(size=90)
-    )  # beside a value for all heads together, the heads are not averaged
-    variants = {"sensitivity": pd.concat([rows[0], whole, heads, floor, copy], ignore_index=True)}
-    _, table = correlations.correlate(*study, PAIRS[:1], PAIRS[0], n_surrogates=99, variants=variants)
-    assert table["sensitivity_variant"].tolist() == ["as printed", "one", "two"]
-    assert table["primary"].tolist() == [True, False, False]
-    expected = variants["sensitivity"].query("variant == 'one'").groupby("layer")["value"].mean()
-    assert table["r_s"].iloc[1] == pytest.approx(stats.spearmanr(expected, study[0]["rope"]["value"]).statistic)
-    expected = rows[1].groupby("layer")["value"].mean()
-    assert table["r_s"].iloc[2] == pytest.approx(stats.spearmanr(expected, study[0]["rope"]["value"]).statistic)
+def test_ties_overlap_and_unresolved_layers_are_named_with_what_to_do(study):
+    profiles = {name: table.copy() for name, table in study[0].items()}
+    profiles["rope"]["value"] = profiles["sensitivity"]["value"]
+    profiles["rope"].loc[[18, 19], "value"] = 0.01
+    rows = [profiles["rope"].assign(variant=name, item="w0", kv_head=-1) for name in ("output", "noise_floor")]
+    rows[1]["value"] *= np.where(rows[1]["layer"] == 7, 0.9, 0.01)
+    variants = {"rope": pd.concat(rows, ignore_index=True)}
+    note = correlations.correlate(profiles, {}, PAIRS[:1], PAIRS[0], n_surrogates=99, variants=variants)["note"].iloc[0]
+    assert "rope: layers [18, 19] are tied" in note
+    assert "rope: layers [7] are under 3 times their noise floor; raise log_alpha" in note
+    assert "S and R share 8 of 8 layers" in note
+    assert "take a smaller top, or another primary pair" in note
 
 
 def test_values_at_zero_are_raised_and_counted(study):
     items = dict(study[1])
     items["rope"] = items["rope"].assign(value=items["rope"]["value"].where(items["rope"].index > 0, 0.0))
-    table, _ = correlations.correlate(study[0], items, PAIRS[:1], PAIRS[0], n_surrogates=99)
+    table = correlations.correlate(study[0], items, PAIRS[:1], PAIRS[0], n_surrogates=99)
     assert "rope: 1 item values at or below 0" in table["note"].iloc[0]
     assert np.isfinite(table["ci_low"].iloc[0])
 
@@ -277,6 +239,6 @@ def test_a_model_of_four_layers_has_no_p_value_but_a_row():
     profiles = {
         name: pd.DataFrame({"layer": range(4), "value": v}) for name, v in (("a", [1, 2, 3, 5]), ("b", [4, 3, 1, 2]))
     }
-    table, _ = correlations.correlate(profiles, {}, [("a", "b")], ("a", "b"), n_surrogates=99)
+    table = correlations.correlate(profiles, {}, [("a", "b")], ("a", "b"), n_surrogates=99)
     assert np.isnan(table["p_depth"].iloc[0])
     assert table["r_s"].iloc[0] == pytest.approx(-0.8)

@@ -101,6 +101,71 @@ def test_a_missing_split_is_refused():
         recommendation.recommend(table[table["split"] == "test"], RESOLVED, n_layers=L)
 
 
+# Without trained arms, and beside them
+
+
+def gains(values, seeds: int = 3) -> dict[str, pd.DataFrame]:
+    half = 0.01
+    columns = {"layer": range(L), "value": np.asarray(values, float), "n": seeds}
+    return {
+        "layer_gain": pd.DataFrame(columns).assign(
+            ci_low=lambda t: t["value"] - half, ci_high=lambda t: t["value"] + half
+        )
+    }
+
+
+def untrained(**found) -> dict:
+    advice = recommendation.recommend(heldout({}).head(0), [], n_layers=L, **found)
+    json.dumps(advice, allow_nan=False)
+    return advice
+
+
+LATE = np.where(np.arange(L) >= 22, 0.2, 0.0) + 0.001 * np.arange(L)
+PROXY = ("sensitivity_all", pd.DataFrame({"layer": range(L), "value": np.arange(L, 0.0, -1)}))
+
+
+def test_layer_gain_comes_before_proxies():
+    found = untrained(gains=gains(LATE), proxy=PROXY)
+    assert found["basis"] == "layer_gain"
+    assert found["lora_layers"] == list(range(22, 30))
+    assert found["chosen_on"] == "validate"
+    assert found["quoted_on"] is None
+    assert found["compute_share"] == pytest.approx((60 - 22) / 60)
+    assert found["text"].startswith(
+        "Adapt layers 22-29 with LoRA. The 8 layers of the largest gain (layer_gain: held-out"
+    )
+    assert "Not quoted on test" in found["text"]
+
+
+def test_all_layers_where_no_layer_stands_out():
+    found = untrained(gains=gains(0.1 + 0.0001 * np.arange(L)))
+    assert found["all_layers"] is True
+    assert found["text"].startswith("Adapt all 30 layers with LoRA. No layer can be told from the 8 best")
+
+
+def test_a_proxy_is_used_last_and_labelled():
+    found = untrained(proxy=PROXY)
+    assert found["basis"] == "proxy"
+    assert found["lora_layers"] == list(range(8))
+    assert "A proxy: the 8 layers highest in sensitivity_all. Nothing was trained" in found["text"]
+    assert found["chosen_on"] is None
+    assert untrained()["text"].startswith("No arm was trained, no layer gain and no profile measured")
+
+
+def test_arms_come_before_gain_and_are_held_against_it():
+    table = pd.DataFrame({"metric": ["a", "b"], "direction": "top", "against": "layer_gain", "regret": [0.9, 0.4]})
+    table = table.assign(ci_low=[0.5, 0.1], ci_high=[1.2, np.nan])
+    found = recommendation.recommend(
+        heldout({"colocated": 1.0, "standard_lora": 1.4}), RESOLVED, n_layers=L, gains=gains(LATE[::-1]), regrets=table
+    )
+    json.dumps(found, allow_nan=False)
+    assert (found["basis"], found["arm"]) == ("arms", "colocated")
+    assert found["layer_gain"]["layer_gain"] > 1  # the last layers, where the first gain most
+    assert [row["metric"] for row in found["proxies"]] == ["b", "a"]
+    assert found["proxies"][0]["ci_high"] is None
+    assert recommend({"standard_lora": 1.0})["layer_gain"] is None
+
+
 def test_layers_in_words():
     words = [recommendation.layers_in_words(layers, 30) for layers in ([], [4], [0, 1, 2, 7, 21, 22], range(30))]
     assert words == ["no layer", "layer 4", "layers 0-2, 7 and 21-22", "all 30 layers"]

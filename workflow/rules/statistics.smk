@@ -3,13 +3,17 @@
 
 rule correlate_profiles:
     input:
-        profiles=lambda w: profiles_of(w.model),
+        profiles=lambda w: cheap_profiles_of(w.model),
         per_item=lambda w: profiles_of(w.model, ".items.parquet"),
         variants=lambda w: profiles_of(w.model, ".variants.parquet"),
+        twins=lambda w: twin_profiles_of(w.model),
+        frozen="data/published/specification.yaml",
     output:
-        correlations=f"{BASE}/statistics/correlations.csv",
-        specifications=f"{BASE}/statistics/specifications.csv",
-        run=f"{BASE}/statistics/correlations.run.json",
+        correlations=statistic("correlations.csv"),
+        specifications=statistic("specifications.csv"),
+        specification_curve=statistic("specification_curve.json"),
+        twin_table=statistic("twins.csv"),
+        run=statistic("correlations.run.json"),
     log:
         f"{LOGS}/correlate_profiles/{{model}}.log",
     benchmark:
@@ -25,8 +29,59 @@ rule correlate_profiles:
         env=env("correlate_profiles"),
     shell:
         command(
-            "correlate_profiles", "profiles per_item variants", "correlations specifications run", "{wildcards.model}"
+            "correlate_profiles",
+            "profiles per_item variants twins frozen",
+            "correlations specifications specification_curve twin_table run",
+            "{wildcards.model}",
         )
+
+
+rule resample_items:
+    input:
+        per_item=lambda w: profiles_of(w.model, ".items.parquet"),
+        pairs=lambda w: STUDY["pairs"]["files"] + made_pairs(w.model, SELECT["profiles"]),
+    output:
+        selection=statistic("selection.csv"),
+        stability=statistic("stability.csv"),
+        domains=statistic("domains.csv"),
+    log:
+        f"{LOGS}/resample_items/{{model}}.log",
+    benchmark:
+        f"{LOGS}/resample_items/{{model}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+        gpu=0,
+    params:
+        cfg=lambda w: canonical(resampling_settings()),
+        code=code("resample_items"),
+        env=env("resample_items"),
+    shell:
+        command("resample_items", "per_item pairs", "selection stability domains", "{wildcards.model}")
+
+
+rule score_metrics:
+    input:
+        profiles=lambda w: cheap_profiles_of(w.model),
+        gains=lambda w: gain_profiles_of(w.model),
+    output:
+        regret=statistic("regret.csv"),
+    log:
+        f"{LOGS}/score_metrics/{{model}}.log",
+    benchmark:
+        f"{LOGS}/score_metrics/{{model}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+        gpu=0,
+    params:
+        cfg=canonical({"seed": STUDY["statistics"]["seed"]}),
+        code=code("score_metrics"),
+        env=env("score_metrics"),
+    shell:
+        command("score_metrics", "profiles gains", "regret", "{wildcards.model}")
 
 
 rule contrast_arms:
@@ -35,8 +90,8 @@ rule contrast_arms:
         per_item=lambda w: evaluations_of(w.model, ".items.parquet"),
         heldout=lambda w: adapters_of(w.model, "heldout.parquet"),
     output:
-        contrasts=f"{BASE}/statistics/contrasts.csv",
-        power=f"{BASE}/statistics/power.csv",
+        contrasts=statistic("contrasts.csv"),
+        power=statistic("power.csv"),
     log:
         f"{LOGS}/contrast_arms/{{model}}.log",
     benchmark:
@@ -57,17 +112,20 @@ rule contrast_arms:
 rule judge_claims:
     input:
         claims="data/published/claims.csv",
-        correlations=f"{BASE}/statistics/correlations.csv",
-        contrasts=f"{BASE}/statistics/contrasts.csv",
-        pairs=STUDY["pairs"]["files"],
-        profiles=lambda w: profiles_of(w.model),
+        correlations=statistic("correlations.csv"),
+        contrasts=statistic("contrasts.csv"),
+        domains=statistic("domains.csv"),
+        twins=statistic("twins.csv"),
+        profiles=lambda w: cheap_profiles_of(w.model),
         per_item=lambda w: profiles_of(w.model, ".items.parquet"),
         layer_sets=lambda w: [f"{RESULTS}/{w.model}/layer_sets/{name}.json" for name in selected_sets(w.model)],
         alphas=lambda w: adapters_of(w.model, "alphas.csv"),
         summaries=lambda w: evaluations_of(w.model, ".json"),
         arm_profiles=lambda w: arm_profiles_of(w.model),
+        arms=lambda w: arms_files(w.model),
+        heldout=lambda w: adapters_of(w.model, "heldout.parquet"),
     output:
-        verdicts=f"{BASE}/statistics/claims.csv",
+        verdicts=statistic("claims.csv"),
     log:
         f"{LOGS}/judge_claims/{{model}}.log",
     benchmark:
@@ -84,7 +142,8 @@ rule judge_claims:
     shell:
         command(
             "judge_claims",
-            "claims correlations contrasts pairs profiles per_item layer_sets alphas summaries arm_profiles",
+            "claims correlations contrasts domains twins profiles per_item layer_sets alphas summaries arm_profiles "
+            "arms heldout",
             "verdicts",
             "{wildcards.model}",
         )
@@ -93,14 +152,18 @@ rule judge_claims:
 rule recommend_layers:
     input:
         geometry=f"{BASE}/geometry.json",
-        correlations=f"{BASE}/statistics/correlations.csv",
-        contrasts=f"{BASE}/statistics/contrasts.csv",
-        claims=f"{BASE}/statistics/claims.csv",
-        arms=lambda w: [f"{RESULTS}/{w.model}/arms/{arm}/seed{seed}.json" for arm, seed in runs(w.model, True)],
+        correlations=statistic("correlations.csv"),
+        contrasts=statistic("contrasts.csv"),
+        claims=statistic("claims.csv"),
+        selection=statistic("selection.csv"),
+        regret=statistic("regret.csv"),
+        profile=f"{BASE}/profiles/{STUDY['statistics']['primary_sensitivity']}.csv",
+        gains=lambda w: gain_profiles_of(w.model),
+        arms=lambda w: arms_files(w.model),
         heldout=lambda w: adapters_of(w.model, "heldout.parquet"),
     output:
-        recommendation=f"{BASE}/statistics/recommendation.json",
-        findings=f"{BASE}/statistics/findings.json",
+        recommendation=statistic("recommendation.json"),
+        findings=statistic("findings.json"),
     log:
         f"{LOGS}/recommend_layers/{{model}}.log",
     benchmark:
@@ -117,7 +180,7 @@ rule recommend_layers:
     shell:
         command(
             "recommend_layers",
-            "geometry correlations contrasts claims arms heldout",
+            "geometry correlations contrasts claims selection regret profile gains arms heldout",
             "recommendation findings",
             "{wildcards.model}",
         )
@@ -128,8 +191,12 @@ rule compare_models:
         geometries=per_model(f"{BASE}/geometry.json"),
         correlations=per_model(f"{BASE}/statistics/correlations.csv"),
         contrasts=per_model(f"{BASE}/statistics/contrasts.csv"),
+        verdicts=per_model(f"{BASE}/statistics/claims.csv"),
+        published="data/published/claims.csv",
+        compute=f"{RESULTS}/compute.csv",
     output:
         table=f"{RESULTS}/across_models.csv",
+        claims=f"{RESULTS}/across_claims.csv",
     log:
         f"{LOGS}/compare_models.log",
     benchmark:
@@ -140,11 +207,35 @@ rule compare_models:
         runtime=10,
         gpu=0,
     params:
-        cfg=canonical({"models": SELECT["models"]}),
+        cfg=canonical({"models": SELECT["models"], "scope": scope_of(*SELECT["models"])}),
         code=code("compare_models"),
         env=env("compare_models"),
     shell:
-        command("compare_models", "geometries correlations contrasts", "table")
+        command("compare_models", "geometries correlations contrasts verdicts published compute", "table claims")
+
+
+rule reanalyse_print:
+    input:
+        numbers="data/published/numbers.csv",
+        claims="data/published/claims.csv",
+    output:
+        table=f"{RESULTS}/reanalysis.csv",
+        needed=f"{RESULTS}/needed.csv",
+    log:
+        f"{LOGS}/reanalyse_print.log",
+    benchmark:
+        f"{LOGS}/reanalyse_print.tsv"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+        gpu=0,
+    params:
+        cfg=canonical({}),
+        code=code("reanalyse_print"),
+        env=env("reanalyse_print"),
+    shell:
+        command("reanalyse_print", "numbers claims", "table needed")
 
 
 rule record_config:

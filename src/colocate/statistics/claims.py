@@ -1,4 +1,4 @@
-"""Verdicts on the published claims, by the rules that data/published/claims.csv states before the data are seen.
+"""Verdicts on the published claims, by the rules that data/published/claims.csv states.
 
 theta is a claim's estimand, oriented so that theta > 0 is the claim; [low, high] its 95 % interval; a the threshold,
 the smallest published size; m the margin of what counts as nothing.
@@ -11,6 +11,8 @@ the smallest published size; m the margin of what counts as nothing.
 
 So P(reproduced | theta <= 0) and P(contradicted | theta = a) are at most 2.5 %. A rule `equivalence` asks whether theta
 is 0 within a: reproduced if the 90 % interval lies within [-a, a], contradicted if the 95 % interval lies outside. A
+rule `direction`, where no size was printed, judges the sign alone: reproduced if low > 0, contradicted if high < 0. An
+exact part (a count, low = high) within m of 0 is absent. A
 conjunction has parts: reproduced only if every part is, each at 5 % (intersection-union test, Berger & Hsu 1996),
 contradicted if one part is at the Holm level, and its measured value is that of its weakest part.
 
@@ -21,6 +23,7 @@ study has instead, in other words: holds_here, does_not_hold_here, cannot_tell. 
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,7 +36,8 @@ from colocate.statistics.benchmarks import is_mini
 
 COLUMNS = ["claim", "scope", "published", "measured", "ci_low", "ci_high", "threshold", "verdict", "why"]
 EXTRA = ["label", "unit", "family", "text", "estimand", "source", "known"]
-RULES = ("size", "equivalence", "none")
+RULES = ("size", "direction", "equivalence", "none")
+SIZED = ("size", "equivalence")  # rules that need a threshold and a margin
 HERE = {"reproduced": "holds_here", "contradicted": "does_not_hold_here", "inconclusive": "cannot_tell"}
 _NEEDED = (
     "claim,text,source,known,scope_model,scope_mixture,scope_benchmarks,estimand,orientation,published,unit,"
@@ -54,6 +58,11 @@ class Part:
     high90: float
     df: float = float("inf")
 
+    @classmethod
+    def exact(cls, label: str, value: float) -> "Part":
+        """A value without sampling error: a count, a sum of money."""
+        return cls(label, *[value] * 5)
+
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         return self.low, self.high, self.low90, self.high90
@@ -67,6 +76,15 @@ class Part:
 def _widening(level: float, df: float) -> float:
     """Half-width of a t interval at `level` over that at 95 %."""
     return float(stats.t.ppf(0.5 + level / 2, df) / stats.t.ppf(0.975, df))
+
+
+def over_seeds(label: str, values: pd.Series) -> Part:
+    """Mean of one value a seed (or another unit), with t intervals; NaN bounds with one."""
+    mean, k = float(values.mean()), len(values)
+    if k < 2:
+        return Part(label, mean, *[float("nan")] * 4)
+    halves = [float(stats.t.ppf(0.5 + level / 2, k - 1) * values.std(ddof=1) / math.sqrt(k)) for level in (0.95, 0.9)]
+    return Part(label, mean, mean - halves[0], mean + halves[0], mean - halves[1], mean + halves[1], df=k - 1)
 
 
 @dataclass(frozen=True)
@@ -102,7 +120,7 @@ def read_claims(path: str | Path) -> pd.DataFrame:
     _refuse(path, table[~table["rule"].isin(RULES)], "rule", ", ".join(RULES))
     _refuse(path, table[~table["conjunction"].isin(["yes", "no"])], "conjunction", "yes, no")
     for column in ("threshold", "margin"):
-        _refuse(path, table[(table["rule"] != "none") & table[column].isna()], column, "a number, for this rule")
+        _refuse(path, table[table["rule"].isin(SIZED) & table[column].isna()], column, "a number, for this rule")
     return table
 
 
@@ -113,8 +131,8 @@ def _refuse(path: str | Path, bad: pd.DataFrame, column: str, allowed: str) -> N
         raise InputError(f"{path}: claim {claim!r}, {column}: found {found}; allowed: {allowed}")
 
 
-def judge(claims_csv: str | Path, evidence: dict) -> pd.DataFrame:
-    """A direct and a conceptual row for each claim, in the file's order.
+def judge(claims_csv: str | Path, evidence: dict, only: Collection[str] | None = None) -> pd.DataFrame:
+    """A direct and a conceptual row for each claim, in the file's order; `only` names the evidence keys to judge.
 
     evidence    {"scope": {"model": str, "mixture": [str], "benchmarks": [str]}, "gates": {name: "" or why it failed},
                  "measurements": {evidence key: Measurement}}, as `colocate.statistics.evidence.evidence` makes it
@@ -124,6 +142,8 @@ def judge(claims_csv: str | Path, evidence: dict) -> pd.DataFrame:
     """
     rows = []
     for claim in read_claims(claims_csv).to_dict("records"):
+        if only is not None and claim["evidence"] not in only:
+            continue
         found = evidence["measurements"].get(claim["evidence"], Measurement())
         verdict, label, why = decide(claim, found, evidence["gates"])
         here = {"verdict": HERE.get(verdict, verdict), "why": why, "label": label} | _measured(found)
@@ -170,13 +190,18 @@ def decide(claim: dict, found: Measurement, gates: dict[str, str]) -> tuple[str,
 
 
 def _conjunction(claim: dict, found: Measurement) -> tuple[str, str, str]:
-    a, unit, n = claim["threshold"], claim["unit"], len(found.parts) + len(found.absent)
+    a, unit, n = _threshold(claim), claim["unit"], len(found.parts) + len(found.absent)
     good = sum(_rule(claim, part)[0] == "reproduced" for part in found.parts)
     count = f"{good} of {n} parts hold"
     if found.absent:
         count += f", {len(found.absent)} could not be tested ({', '.join(dict.fromkeys(found.absent))})"
     holm = 1 - 0.05 / len(found.parts)
     worst = min(found.parts, key=lambda part: part.upper(holm))
+    exact = next(
+        (part for part in found.parts if part.low == part.high and _rule(claim, part)[0] == "contradicted"), None
+    )
+    if exact is not None:
+        return "contradicted", _rule(claim, exact)[1], f"{exact.label} is {exact.estimate:.3g} {unit}; {count}"
     if worst.upper(holm) < a:
         label = _rule(claim, worst)[1]
         return "contradicted", label, f"{worst.label} lies below {a:g} {unit} at the Holm level; {count}"
@@ -188,11 +213,26 @@ def _conjunction(claim: dict, found: Measurement) -> tuple[str, str, str]:
 def _rule(claim: dict, part: Part) -> tuple[str, str]:
     if claim["rule"] == "equivalence":
         return rule_of_equivalence(part, claim["threshold"])
+    if claim["rule"] == "direction":
+        return rule_of_direction(part)
     return rule_of_size(part, claim["threshold"], claim["margin"])
+
+
+def _threshold(claim: dict) -> float:
+    return 0.0 if claim["rule"] == "direction" else claim["threshold"]
+
+
+def rule_of_direction(part: Part) -> tuple[str, str]:
+    """(verdict, label) of the sign of one estimate."""
+    if part.low > 0:
+        return "reproduced", ""
+    return ("contradicted", "reversed") if part.high < 0 else ("inconclusive", "")
 
 
 def rule_of_size(part: Part, a: float, m: float) -> tuple[str, str]:
     """(verdict, label) of one estimate against threshold a and margin m."""
+    if part.low == part.high and abs(part.low) <= m:
+        return "contradicted", "absent"
     if part.low > 0 and part.high >= a:
         return "reproduced", ""
     if part.high >= a:
@@ -259,6 +299,9 @@ def _reason(claim: dict, part: Part, verdict: str, label: str) -> str:
         ("size", "contradicted", "absent"): f"lies below {a:g} {unit}, within {m:g} of nothing at 90 % (absent)",
         ("size", "contradicted", "smaller"): f"lies above 0 and below {a:g} {unit} (smaller)",
         ("size", "contradicted", ""): f"ends below {a:g} {unit}",
+        ("direction", "reproduced", ""): "lies above 0 (no size was printed: the sign alone is judged)",
+        ("direction", "inconclusive", ""): "holds 0",
+        ("direction", "contradicted", "reversed"): "lies below 0 (reversed)",
         ("equivalence", "reproduced", ""): f"is within {a:g} {unit} of equality at 90 %",
         ("equivalence", "contradicted", ""): f"lies more than {a:g} {unit} from equality",
         ("equivalence", "inconclusive", ""): f"reaches both nearer and farther than {a:g} {unit}",

@@ -2,7 +2,8 @@
 
 arm_a, arm_b         the difference is arm_a - arm_b. Rows: the reference arm against every other, every arm against
                      base, the pairs asked for in `also`, and the synergy (both - LoRA alone) - (GARFA alone - base)
-                     where its arms are there
+                     where its arms are there; the reference against random draws that are only measured on
+                     held-out text (`<name>-draw<i>`), as one arm <name>
 benchmark            a benchmark's name; `composite`, all benchmarks with equal weight; `composite_<domain>`, those of
                      one domain; `heldout`, held-out text of the training mixture
 outcome              accuracy (share of items); gold_logprob, margin (nat); heldout_loss (nat a token, less is better)
@@ -12,13 +13,18 @@ p_adjusted, family   `primary` is the reference's accuracy on the composite agai
                      by Holm; the rest is `exploratory` and not adjusted
 n_items, n_seeds     items (of all benchmarks in a composite) and common seeds
 ci90_low, ci90_high, se, df, n_units (clusters where items come in clusters), note
+n_draws              of random draws: each draw with each seed is a set of its own. p is then the rank of the
+                     reference's mean loss among those of the draws, never below 1 / (n_draws + 1); the interval is
+                     Welch's t over the reference's seeds and the draws
 """
 
+import re
 from collections.abc import Sequence
 from itertools import chain
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from colocate.errors import InputError
 from colocate.statistics.benchmarks import DOMAINS, count_in_words, domain
@@ -29,11 +35,18 @@ from colocate.statistics.variance import holm, mcnemar
 OUTCOMES = {"accuracy": "correct", "gold_logprob": "gold_logprob", "margin": "margin"}
 _NAMES = (
     "arm_a,arm_b,benchmark,outcome,difference,ci_low,ci_high,p,p_adjusted,family,n_items,n_seeds,"
-    "ci90_low,ci90_high,se,df,n_units,note"
+    "ci90_low,ci90_high,se,df,n_units,note,n_draws"
 )
 COLUMNS = _NAMES.split(",")
 SYNERGY = ("colocated", "lora_sensitive", "garfa_sensitive")
-ALSO = (("mid_block", "standard_lora"),)
+MASKS = ("mid_block", "mask_01100", "mask_00110", "segment_2", "segment_3", "segment_4")  # Zhao et al.'s six
+SEGMENTS = ("segment_1", "segment_2", "segment_3", "segment_4", "segment_5")
+ALSO = (
+    *((mask, "standard_lora") for mask in MASKS),
+    *((segment, SEGMENTS[-1]) for segment in SEGMENTS[:-1]),
+    ("mid_block_as_published", "standard_lora_full_rank"),
+)
+DRAW = re.compile(r"(.+)-draw\d+")
 
 
 def contrast(
@@ -69,6 +82,7 @@ def contrast(
     rows = []
     for (benchmark, outcome), group in _cells(tables, heldout, base):
         rows += [_row(name, weights, benchmark, outcome, group, base, random_arms) for name, weights in pairs.items()]
+    rows += _placements(heldout, reference, random_arms)
     table = pd.DataFrame([row for row in rows if row is not None], columns=COLUMNS)
     return adjust(table, reference, against)
 
@@ -124,6 +138,34 @@ def rank_p(value: float, draws: Sequence[float]) -> float:
     / (R + 1).
     """
     return (1 + sum(draw <= value for draw in draws)) / (len(draws) + 1)
+
+
+def _placements(heldout: pd.DataFrame | None, reference: str, random_arms: Sequence[str]) -> list[dict]:
+    """One row for each family of random draws: the rank of the reference's held-out loss among theirs."""
+    if heldout is None or heldout.empty:
+        return []
+    test = heldout[heldout["split"] == "test"]
+    loss = test.groupby(["arm", "seed"])["loss"].mean()
+    families: dict[str, list[str]] = {}
+    for arm in random_arms:
+        if DRAW.fullmatch(arm):
+            families.setdefault(DRAW.fullmatch(arm)[1], []).append(arm)
+    rows = []
+    for name, arms in families.items():
+        found = loss[loss.index.get_level_values("arm").isin(arms)]
+        if reference not in loss.index.get_level_values("arm") or found.empty:
+            continue
+        own, drawn = loss[reference].to_numpy(float), found.to_numpy(float)
+        row = {"arm_a": reference, "arm_b": name, "benchmark": "heldout", "outcome": "heldout_loss"}
+        row |= {"difference": own.mean() - drawn.mean(), "p": rank_p(own.mean(), drawn), "n_draws": len(drawn)}
+        row |= {"n_items": test["item"].nunique(), "n_seeds": len(own), "n_units": len(drawn)}
+        if min(len(own), len(drawn)) > 1:
+            welch = stats.ttest_ind(own, drawn, equal_var=False)
+            ends = (welch.confidence_interval(0.95), welch.confidence_interval(0.90))
+            row |= dict(zip(("ci_low", "ci_high", "ci90_low", "ci90_high"), (*ends[0], *ends[1]), strict=True))
+            row |= {"se": row["difference"] / welch.statistic if welch.statistic else float("nan"), "df": welch.df}
+        rows.append(row | {"note": f"p is the rank among {len(drawn)} random placements"})
+    return rows
 
 
 def _need_columns(table: pd.DataFrame, columns: Sequence[str], name: str) -> None:

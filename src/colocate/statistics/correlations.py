@@ -1,7 +1,7 @@
 """Correlations between sensitivity profiles and RoPE-influence profiles, one row a pair.
 
 correlations.csv
-    sensitivity, rope, primary    the pair; the primary specification is named before the data are seen
+    sensitivity, rope, primary    the pair; the primary specification is the one the config names
     n_layers                      layers where both profiles have a value (a layer without RoPE has no RoPE influence)
     r_s, p_plain                  Spearman's correlation of the two printed profiles and its t test: as printed; not
                                   valid for neighbouring layers
@@ -18,19 +18,15 @@ correlations.csv
     partial_reliability_y, partial_r_dis, partial_ci_low, partial_ci_high, partial_ci90_low, partial_ci90_high; last
     items_needed_x, items_needed_y: items for a reliability of 0.9.
 
-specifications.csv: every pair again, and every variant (another pooling, form or control of the same pass), without
-intervals.
-
 The interval is over items: it says how well the profiles of this one model are known, and nothing about other models.
 """
-
-from itertools import product
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from colocate.errors import InputError
+from colocate.profiles.noise_floor import FLOORS, unresolved
 from colocate.statistics.reliability import Association, associate, item_scores, items_needed
 from colocate.statistics.surrogates import (
     depth_basis,
@@ -42,6 +38,8 @@ from colocate.statistics.surrogates import (
 )
 
 FEWEST_LAYERS = 4
+TOP = 0.28  # share of the layers in a set, 9 of 32 as published
+NOISE_FLOOR = "noise_floor"  # the variant that is rounding noise, not a profile
 _NAMES = (
     "sensitivity,rope,primary,n_layers,r_s,p_plain,p_raw,p_depth,p_depth3,p_modified_t,partial_r_s,"
     "reliability_x,reliability_y,r_dis,ci_low,ci_high,n_items_x,n_items_y,overlap_k,overlap,note,"
@@ -49,13 +47,6 @@ _NAMES = (
     "partial_ci_low,partial_ci_high,partial_ci90_low,partial_ci90_high,items_needed_x,items_needed_y"
 )
 COLUMNS = _NAMES.split(",")
-_SPECIFICATION_NAMES = (
-    "sensitivity,sensitivity_variant,rope,rope_variant,primary,n_layers,r_s,p_plain,p_depth,partial_r_s"
-)
-SPECIFICATION_COLUMNS = _SPECIFICATION_NAMES.split(",")
-AS_PRINTED = "as printed"  # the variant that is the profile itself
-ALL_HEADS = -1  # kv_head of a value for all heads together
-NOISE_FLOOR = "noise_floor"  # the variant that is rounding noise, not a profile
 
 
 def correlate(
@@ -67,34 +58,53 @@ def correlate(
     seed: int = 0,
     *,
     variants: dict[str, pd.DataFrame] | None = None,
-    top: float = 0.28,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Correlations and specifications of the pairs (sensitivity, rope), in the order given.
+    top: float = TOP,
+) -> pd.DataFrame:
+    """Correlations of the pairs (sensitivity, rope), in the order given.
 
     profiles    name to `layer,value` (further columns are ignored); a NaN value means that the layer has none
     items       name to `item,layer,value`, or None for a metric without items: no interval then
-    variants    name to `variant,item,layer,kv_head,value`, for the specifications
+    variants    name to `variant,item,layer,kv_head,value`: layers near their noise floor are named in `note`
     top         share of the layers in the sets whose overlap is counted
 
     Raises InputError on an unknown name, a profile without spread, or fewer than four common layers.
     """
     pairs = list(dict.fromkeys((str(x), str(y)) for x, y in pairs_of_profiles))
-    tables = {name: _profile(name, profiles) for name in dict.fromkeys(name for pair in pairs for name in pair)}
+    tables = {name: layer_values(name, profiles) for name in dict.fromkeys(name for pair in pairs for name in pair)}
     primary = tuple(primary) if primary else None
     if primary is not None and primary not in pairs:
         raise InputError(f"primary pair: found {primary}; allowed: one of {pairs}")
     rows = []
     for pair in pairs:
-        x, y, note = _common(pair, [tables[name] for name in pair])
+        x, y, note = common_layers(pair, [tables[name] for name in pair])
+        note += [remark for name in pair for remark in _doubts(name, tables[name], (variants or {}).get(name))]
         row = {"sensitivity": pair[0], "rope": pair[1], "primary": pair == primary, "n_layers": len(x)}
         row |= _tests(x, y, n_surrogates, seed) | _overlap(x, y, top)
+        if 2 * row["overlap"] >= row["overlap_k"]:
+            note.append(
+                f"S and R share {row['overlap']} of {row['overlap_k']} layers: arms on S and on R then hardly differ; "
+                "take a smaller top, or another primary pair, before training the 2 x 2"
+            )
         row |= _item_columns(pair, items, x.index, seed, note)
         rows.append(row | {"note": "; ".join(note)})
-    correlations = pd.DataFrame(rows, columns=COLUMNS)
-    return correlations, _specifications(tables, variants or {}, pairs, primary, n_surrogates, seed)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _profile(name: str, profiles: dict[str, pd.DataFrame]) -> pd.Series:
+def _doubts(name: str, values: pd.Series, variants: pd.DataFrame | None) -> list[str]:
+    """What makes the ranks of a profile doubtful: ties, and layers that rounding alone explains."""
+    finite = values[np.isfinite(values)]
+    tied = sorted(int(layer) for layer in finite.index[finite.duplicated(keep=False)])
+    small = unresolved(variants) if variants is not None and NOISE_FLOOR in set(variants["variant"]) else []
+    doubts = [f"{name}: layers {tied} are tied and share their mean rank"] if tied else []
+    if small:
+        doubts.append(
+            f"{name}: layers {small} are under {FLOORS} times their noise floor; raise log_alpha to rank them"
+        )
+    return doubts
+
+
+def layer_values(name: str, profiles: dict[str, pd.DataFrame]) -> pd.Series:
+    """Values by layer. Raises InputError on an unknown name and on a layer that occurs twice."""
     if name not in profiles:
         raise InputError(f"profile {name}: not computed; found {sorted(profiles)}")
     values = profiles[name].set_index("layer")["value"].astype(float)
@@ -103,7 +113,7 @@ def _profile(name: str, profiles: dict[str, pd.DataFrame]) -> pd.Series:
     return values.sort_index()
 
 
-def _common(pair: tuple[str, str], values: list[pd.Series]) -> tuple[pd.Series, pd.Series, list[str]]:
+def common_layers(pair: tuple[str, str], values: list[pd.Series]) -> tuple[pd.Series, pd.Series, list[str]]:
     """Both profiles on the layers where each has a finite value, and which layers each lacks."""
     layers = values[0].index.union(values[1].index)
     finite = [set(profile[np.isfinite(profile)].index) for profile in values]
@@ -126,10 +136,11 @@ def _tests(x: pd.Series, y: pd.Series, n_surrogates: int, seed: int) -> dict:
     depth, scores = x.index.to_numpy(float), [normal_scores(values.to_numpy()) for values in (x, y)]
     signs = random_signs(n_surrogates, len(x), seed)
     raw, cubic = (surrogate_p(*scores, signs, depth_basis(depth, degree)) for degree in (0, 3))
-    return _given_depth(x, y, signs) | {"p_raw": raw, "p_depth3": cubic, "p_modified_t": modified_t_p(*scores)}
+    return given_depth(x, y, signs) | {"p_raw": raw, "p_depth3": cubic, "p_modified_t": modified_t_p(*scores)}
 
 
-def _given_depth(x: pd.Series, y: pd.Series, signs: np.ndarray) -> dict:
+def given_depth(x: pd.Series, y: pd.Series, signs: np.ndarray) -> dict:
+    """r_s, p_plain, p_depth and partial_r_s of two profiles over the same layers."""
     depth, scores = x.index.to_numpy(float), [normal_scores(values.to_numpy()) for values in (x, y)]
     plain = stats.spearmanr(x, y)
     return {
@@ -180,35 +191,3 @@ def _association(prefix: str, found: Association) -> dict:
     values = [found.reliability_x, found.reliability_y, found.r_dis, *found.interval95, *found.interval90]
     names = ["reliability_x", "reliability_y", "r_dis", "ci_low", "ci_high", "ci90_low", "ci90_high"]
     return {prefix + name: value for name, value in zip(names, values, strict=True)}
-
-
-def _specifications(tables: dict, variants: dict, pairs: list, primary, n_surrogates: int, seed: int) -> pd.DataFrame:
-    """One row a pair of variants; two specifications with the very same profiles are listed once."""
-    forms = {name: {AS_PRINTED: values} | _variants(variants.get(name)) for name, values in tables.items()}
-    rows, seen = [], set()
-    for sensitivity, rope in pairs:
-        for (variant_x, x), (variant_y, y) in product(forms[sensitivity].items(), forms[rope].items()):
-            printed = variant_x == variant_y == AS_PRINTED
-            both = x.index[np.isfinite(x)].intersection(y.index[np.isfinite(y)])
-            values = [profile.loc[both].to_numpy() for profile in (x, y)]
-            if not printed and (len(both) < FEWEST_LAYERS or min(map(np.ptp, values)) == 0):
-                continue
-            key = tuple(np.round(profile / np.abs(profile).max(), 9).tobytes() for profile in values)
-            if key in seen and not printed:
-                continue
-            seen.add(key)
-            row = [sensitivity, variant_x, rope, variant_y, printed and (sensitivity, rope) == primary, len(both)]
-            tests = _given_depth(x.loc[both], y.loc[both], random_signs(n_surrogates, len(both), seed))
-            rows.append(dict(zip(SPECIFICATION_COLUMNS, row, strict=False)) | tests)
-    return pd.DataFrame(rows, columns=SPECIFICATION_COLUMNS)
-
-
-def _variants(table: pd.DataFrame | None) -> dict[str, pd.Series]:
-    """Profile of each variant: mean over items, of the value for all KV heads together where there is one."""
-    if table is None:
-        return {}
-    whole = table["kv_head"] == ALL_HEADS
-    has_whole = table["variant"].isin(table.loc[whole, "variant"].unique())
-    rows = table[(whole | ~has_whole) & (table["variant"] != NOISE_FLOOR)]
-    wide = rows.pivot_table(index="layer", columns="variant", values="value", sort=False).sort_index()
-    return {str(name): wide[name] for name in wide}

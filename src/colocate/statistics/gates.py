@@ -38,7 +38,10 @@ def set_gates(sets: dict[str, list[int]]) -> dict[str, str]:
     shared, k = len(chosen & other), len(chosen)
     block = max(chosen) - min(chosen) + 1 == k
     return {
-        "overlap": "" if shared < k / 2 else f"S and R share {shared} of {k} layers, needed: fewer than half",
+        "overlap": ""
+        if shared < k / 2
+        else f"S and R share {shared} of {k} layers, needed: fewer than half; "
+        "take a smaller top or another primary pair",
         "block": f"profile and depth not separable: S is the block of layers {min(chosen)} to {max(chosen)}"
         if block
         else "",

@@ -1,15 +1,15 @@
 """Which layers to adapt: chosen on the validate split's held-out loss, quoted on the test split.
 
+`basis` says by what: `arms`, as follows; else `layer_gain` (or its kinds), else `proxy` (layer_choice.py). Beside arms,
+what their layers lose against layer gain, where that was measured, and how well each cheap metric would have chosen.
+
 1. The best arm has the least mean validate loss over seeds and examples. Arms whose layers are drawn at random are no
-candidates: they are
-   the yardstick.
+   candidates: they are the yardstick.
 2. Every other candidate is compared with it, paired over seeds and examples (`colocate.statistics.variance`), adjusted
-by Holm. Those that are
-   not worse at 5 % cannot be told from the best, and of all these the cheapest is recommended: least training compute,
-   then fewest trainable parameters, then least loss.
+   by Holm. Those that are not worse at 5 % cannot be told from the best, and of all these the cheapest is recommended:
+   least training compute, then fewest trainable parameters, then least loss.
 3. On test: its loss against base, against LoRA on all layers, against random layers, and against the best arm. If even
-the best arm does not
-   beat base on validate, the advice is to adapt nothing.
+   the best arm does not beat base on validate, the advice is to adapt nothing.
 
 Training compute of one token, as a share of adapting all L layers: one pass forward through every layer, and one back
 through those above the first adapted layer f, (L + L - f) / (2 L). Embedding and head are left out.
@@ -22,14 +22,86 @@ import numpy as np
 import pandas as pd
 
 from colocate.errors import InputError
+from colocate.statistics.layer_choice import GAINS, by_gain, by_proxy
 from colocate.statistics.outcomes import Combination, Scores, combination, scores
+from colocate.statistics.regret import regret
 from colocate.statistics.variance import holm
 
 
 def recommend(
+    heldout: pd.DataFrame,
+    arms: Sequence[dict],
+    *,
+    n_layers: int,
+    base: str = "base",
+    random_arms: Sequence[str] = (),
+    gains: dict[str, pd.DataFrame] | None = None,
+    proxy: tuple[str, pd.DataFrame] | None = None,
+    selection: pd.DataFrame | None = None,
+    regrets: pd.DataFrame | None = None,
+) -> dict:
+    """The content of recommendation.json: by trained arms, else by layer gain, else by a proxy.
+
+    heldout, arms, random_arms    as for `by_arms`
+    gains       layer_gain, layer_gain_without, layer_gain_block: `layer,value,ci_low,ci_high,n`
+    proxy       name and profile `layer,value` of the primary sensitivity
+    selection   selection.csv
+    regrets     regret.csv
+    """
+    gains = gains or {}
+    trained = set(heldout["arm"]) - {base, *random_arms} if len(heldout) else set()
+    if trained & {arm["arm"] for arm in arms}:
+        found = by_arms(heldout, arms, n_layers=n_layers, base=base, random_arms=random_arms)
+        found |= {"layer_gain": _against_gain(found["lora_layers"], gains)}
+    elif gains or proxy is not None:
+        choice = by_gain(gains) if gains else by_proxy(*proxy, selection)
+        found = _untrained(choice, n_layers)
+    else:
+        found = _nothing("No arm was trained, no layer gain and no profile measured: nothing can be recommended.")
+    return found | {"proxies": _proxies(regrets)}
+
+
+def _untrained(choice: dict, n_layers: int) -> dict:
+    """A choice of layers that no arm was trained with, in the form of a recommendation."""
+    share = compute_share({"lora_layers": choice["lora_layers"], "garfa_layers": []}, n_layers)
+    text = (
+        f"Adapt {layers_in_words(choice['lora_layers'], n_layers)} with LoRA. {choice['why']} "
+        f"Not quoted on test: train an arm with these layers, and one with all, to see what they give. "
+        f"Training compute {100 * share:.0f} % of adapting all layers."
+    )
+    fixed = {"arm": None, "garfa_layers": [], "chosen_on": "validate" if choice["gain"] else None, "quoted_on": None}
+    return choice | fixed | {"text": text, "compute_share": share}
+
+
+def _against_gain(layers: list[int], gains: dict[str, pd.DataFrame]) -> dict | None:
+    """Regret of a set of layers against each layer gain; 0 for all layers, whose sum nothing can exceed."""
+    if not layers or not gains:
+        return None
+    found = {}
+    for name, table in gains.items():
+        table = table.set_index("layer").sort_index()
+        chosen = table.index.isin(layers)
+        found[name] = 0.0 if chosen.all() else _plain(float(regret(table["value"].to_numpy(float), chosen)))
+    return found
+
+
+def _proxies(regrets: pd.DataFrame | None) -> list[dict]:
+    """Cheap metrics by their regret against the first layer gain measured, the least first."""
+    if regrets is None or regrets.empty:
+        return []
+    against = next(name for name in GAINS if name in set(regrets["against"]))
+    rows = regrets[(regrets["against"] == against) & regrets["regret"].notna()].sort_values("regret", kind="stable")
+    named = ["metric", "direction", "against", "regret", "ci_low", "ci_high"]
+    return [
+        {key: row[key] if isinstance(row[key], str) else _plain(row[key]) for key in named}
+        for row in rows.to_dict("records")
+    ]
+
+
+def by_arms(
     heldout: pd.DataFrame, arms: Sequence[dict], *, n_layers: int, base: str = "base", random_arms: Sequence[str] = ()
 ) -> dict:
-    """The content of recommendation.json.
+    """The recommendation by trained arms.
 
     heldout        arm,seed,split,item,group,loss of every trained arm and of base
                    (`colocate.statistics.contrasts.stack_heldout`)
@@ -44,8 +116,6 @@ def recommend(
         resolved.setdefault(arm["arm"], arm)
     validate, test = (_table(heldout, split, base) for split in ("validate", "test"))
     candidates = [arm for arm in resolved if arm in validate.values and arm not in (base, *random_arms)]
-    if not candidates:
-        return _nothing("No candidate arm was trained, so nothing can be recommended.")
     loss = {arm: float(np.nanmean(validate.values[arm])) for arm in candidates}
     best = min(candidates, key=lambda arm: loss[arm])
     others = {arm: _compare(validate, arm, best, base, random_arms) for arm in candidates if arm != best}
@@ -80,6 +150,7 @@ def recommend(
     }
     return {
         "arm": chosen,
+        "basis": "arms",
         "text": _advice(chosen, best, equals, candidates, resolved[chosen], n_layers, cost[chosen], quoted),
         "lora_layers": list(resolved[chosen]["lora_layers"]),
         "garfa_layers": list(resolved[chosen]["garfa_layers"]),
@@ -150,6 +221,7 @@ def _is_everything(arm: dict, n_layers: int) -> bool:
 def _nothing(text: str) -> dict:
     return {
         "arm": None,
+        "basis": "arms",
         "text": text,
         "lora_layers": [],
         "garfa_layers": [],

@@ -3,8 +3,8 @@
 items        one value an item (pair or text) and layer, all above 0: distances, divergences
 score        log value minus the item's mean over layers, (n items, L): an item's scale says nothing about the layers
 profile      mean of the scores over items
-R            reliability: correlation of the profiles of two random halves of the items, mean over 50 splits, stepped up
-             to all items by Spearman-Brown, 2 r / (1 + r)
+R            reliability: correlation r of the profiles of two random halves of m items, mean over 50 splits, stepped up
+             to all n by Spearman-Brown, t r / (1 + (t - 1) r) with t = n / m
 r_dis        r / sqrt(R_x R_y): what the rank correlation would be without item noise
 interval     r_dis + (bootstrap percentiles of r - their mean) / sqrt(R_x R_y), within [-1, 1]. A plain percentile
              bootstrap adds the noise a second time: its replicates centre nearer to 0 than r does, and its intervals
@@ -91,9 +91,24 @@ def unit_ranks(profiles: np.ndarray, basis: np.ndarray) -> np.ndarray:
     return np.divide(left, norm, out=np.zeros_like(left), where=norm > 1e-9)
 
 
-def spearman_brown(r: float) -> float:
-    """Reliability of the whole from the correlation of its halves; 0 if they do not agree at all."""
-    return 2 * r / (1 + r) if r > 0 else 0.0
+def spearman_brown(r: float, times: float = 2) -> float:
+    """Reliability of `times` as many items from that of some; 0 if they do not agree at all."""
+    return times * r / (1 + (times - 1) * r) if r > 0 else 0.0
+
+
+def split_weights(n: int, m: int, splits: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (splits, n) of two disjoint random subsets of m of n items each, 1 / m where chosen."""
+    order = rng.permuted(np.tile(np.arange(n), (splits, 1)), axis=1)
+    both = np.zeros((2, splits, n))
+    for subset, start in zip(both, (0, m), strict=True):
+        np.put_along_axis(subset, order[:, start : start + m], 1 / m, axis=1)
+    return both[0], both[1]
+
+
+def split_correlation(scores: np.ndarray, basis: np.ndarray, m: int, splits: int, rng: np.random.Generator) -> float:
+    """Mean rank correlation given `basis` of the profiles of two disjoint random subsets of m of the (n, L) scores."""
+    one, other = (unit_ranks(part @ scores, basis) for part in split_weights(len(scores), m, splits, rng))
+    return float((one * other).sum(axis=1).mean())
 
 
 def reliability(scores: np.ndarray, basis: np.ndarray, rng: np.random.Generator) -> float:
@@ -101,10 +116,7 @@ def reliability(scores: np.ndarray, basis: np.ndarray, rng: np.random.Generator)
     n = len(scores)
     if n < FEWEST_ITEMS:
         return float("nan")
-    first = np.zeros((SPLITS, n))
-    np.put_along_axis(first, rng.permuted(np.tile(np.arange(n), (SPLITS, 1)), axis=1)[:, : n // 2], 1.0, axis=1)
-    halves = [unit_ranks(half @ scores / half.sum(axis=1, keepdims=True), basis) for half in (first, 1 - first)]
-    return spearman_brown(float((halves[0] * halves[1]).sum(axis=1).mean()))
+    return spearman_brown(split_correlation(scores, basis, n // 2, SPLITS, rng), n / (n // 2))
 
 
 def items_needed(reliability: float, n: int, target: float = 0.9) -> float:
@@ -157,20 +169,21 @@ def associate(
     return Association(r, *reliabilities, float(np.clip(r / scale, -1, 1)), tuple(bounds[:2]), tuple(bounds[2:]))
 
 
+def top_of(values: np.ndarray, k: int) -> np.ndarray:
+    """(rows, L) of booleans: the k highest of each row; of equals the earlier layer."""
+    chosen = np.zeros(values.shape, dtype=bool)
+    np.put_along_axis(chosen, np.argsort(-values, axis=1, kind="stable")[:, :k], True, axis=1)
+    return chosen
+
+
 def top_sets(values: np.ndarray, k: int, rng: np.random.Generator, draws: int = DRAWS) -> np.ndarray:
     """(draws, L) of booleans: the k highest layers of the mean of (n, L) item values, for bootstrap draws of the n
     items.
     """
     weights = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), size=draws)
-    order = np.argsort(-(weights @ values), axis=1, kind="stable")[:, :k]
-    chosen = np.zeros((draws, values.shape[1]), dtype=bool)
-    np.put_along_axis(chosen, order, True, axis=1)
-    return chosen
+    return top_of(weights @ values, k)
 
 
-def selection_probability(items: pd.DataFrame, k: int, name: str = "profile", seed: int = 0) -> pd.DataFrame:
-    """`layer,probability`: how often a layer is among the top k when the items are drawn anew."""
-    layers = sorted(items.dropna(subset=["value"])["layer"].unique())
-    table = item_values(items, layers, name)
-    chosen = top_sets(table.to_numpy(float), k, np.random.default_rng(seed))
-    return pd.DataFrame({"layer": layers, "probability": chosen.mean(axis=0)})
+def jaccard(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Shared over all chosen layers, of boolean (..., L) sets."""
+    return (one & other).sum(axis=-1) / np.maximum((one | other).sum(axis=-1), 1)
