@@ -12,7 +12,10 @@ import numpy as np
 import pandas as pd
 
 from colocate.files import write_csv, write_json, write_parquet
+from colocate.statistics import claims, power
+from colocate.statistics.reanalysis import reanalyse
 
+SPECIFICATION = Path(__file__).resolve().parents[1] / "data/published/specification.yaml"
 STUDY, MODEL, L, K, SEEDS = "synthetic", "made-up-model", 30, 3, (0, 1)
 LATE, EARLY, MIDDLE = list(range(20, 28)), [0, 1, 2, 3, 4, 6, 7, 20], list(range(6, 24))
 PROFILES = ["sensitivity_all", "sensitivity_skip_first", "sensitivity_answer", "rope_output", "rope_local"]
@@ -59,6 +62,8 @@ def make_study(root: Path) -> Path:
     _statistics(folder / "statistics")
     write_csv(study / "compute.csv", compute())
     write_csv(study / "mixture" / "contamination.csv", CONTAMINATION)
+    write_csv(study / "reanalysis.csv", reanalyse(SPECIFICATION.parent / "numbers.csv"))
+    write_csv(study / "needed.csv", power.needed(claims.read_claims(SPECIFICATION.parent / "claims.csv")))
     return study
 
 
@@ -213,7 +218,7 @@ def _contrasts() -> pd.DataFrame:
 
 def _statistics(folder: Path) -> None:
     profiles = {name: pd.read_csv(folder.parent / f"profiles/{name}.csv")["value"] for name in PROFILES}
-    rows, specifications = [], []
+    rows = []
     for sens in PROFILES[:3]:
         for rope in PROFILES[3:]:
             r = float(profiles[sens].corr(profiles[rope], method="spearman"))
@@ -222,28 +227,52 @@ def _statistics(folder: Path) -> None:
             row |= {"p_modified_t": 0.11, "partial_r_s": r / 3, "reliability_x": 0.93, "reliability_y": 0.9}
             row |= {"r_dis": max(r / 0.91, -1), "ci_low": max(r / 0.91 - 0.1, -1), "ci_high": r / 0.91 + 0.2}
             rows.append(row | {"n_items_x": 60, "n_items_y": 24, "overlap_k": 8, "overlap": 1, "note": ""})
-            for variant in ("as printed", "wrong_wrong/all/state", "task/unit/increment"):
-                value = r + rng_of(sens, rope, variant).normal(0, 0.1)
-                row = {"sensitivity": sens, "sensitivity_variant": variant, "rope": rope, "rope_variant": "as printed"}
-                specifications.append(row | {"n_layers": L, "r_s": value, "p_depth": 0.2, "partial_r_s": value / 3})
     write_csv(folder / "correlations.csv", pd.DataFrame(rows))
-    write_csv(folder / "specifications.csv", pd.DataFrame(specifications))
+    _layer_statistics(folder)
     contrasts = _contrasts()
     write_csv(folder / "contrasts.csv", contrasts)
     columns = ["arm_a", "arm_b", "benchmark", "outcome", "basis", "n_seeds", "n_items", "se", "mde", "family"]
     write_csv(folder / "power.csv", contrasts.assign(basis="data", mde=2.8 * contrasts["se"])[columns])
-    claims = []
+    judged = []
     for claim, published, unit, threshold, numbers, verdict, sub in CLAIMS:
         row = {"claim": claim, "published": published, "threshold": threshold, "unit": unit, "source": "nowhere"}
         row |= {"text": f"A made-up claim about {claim.replace('_', ' ')}", "known": "made up", "estimand": "made up"}
-        claims.append(row | {"scope": "direct", "verdict": "not_tested", "why": "made on another model"})
+        judged.append(row | {"scope": "direct", "verdict": "not_tested", "why": "made on another model"})
         here = dict(zip(("measured", "ci_low", "ci_high"), numbers, strict=True)) if numbers else {}
-        claims.append(
+        judged.append(
             row | here | {"scope": "conceptual", "verdict": verdict, "label": sub, "why": "made up for tests"}
         )
-    write_csv(folder / "claims.csv", pd.DataFrame(claims))
+    write_csv(folder / "claims.csv", pd.DataFrame(judged))
     write_json(folder / "recommendation.json", RECOMMENDATION)
     write_json(folder / "findings.json", [*FINDINGS, RECOMMENDATION["text"]])
+
+
+def _layer_statistics(folder: Path) -> None:
+    """What the statistics make of the made-up profiles, through the functions that make it of real ones."""
+    from colocate.statistics import domains, regret, specifications, stability, twins
+
+    profiles = {name: pd.read_csv(folder.parent / f"profiles/{name}.csv") for name in PROFILES}
+    found = {name: folder.parent / f"profiles/{name}.variants.parquet" for name in PROFILES}
+    variants = {name: pd.read_parquet(path) for name, path in found.items() if path.exists()}
+    settings = {name: {"metric": "sensitivity", "pool": name.removeprefix("sensitivity_")} for name in PROFILES[:3]}
+    settings |= {name: {"metric": "rope_influence", "method": name.removeprefix("rope_")} for name in PROFILES[3:]}
+    primary, frozen = ("sensitivity_all", "rope_output"), specifications.read_frozen(SPECIFICATION)
+    table, summary = specifications.curve(profiles, variants, settings, primary, frozen, 199)
+    write_csv(folder / "specifications.csv", table)
+    write_json(folder / "specification_curve.json", summary)
+    items = {}
+    for name, own in variants.items():
+        kind = "task/all/state" if name.startswith("sens") else "output"
+        items[name] = own[own["variant"] == kind][["item", "layer", "value"]]
+    write_csv(folder / "selection.csv", stability.selection(items))
+    write_csv(folder / "stability.csv", stability.stability(items, list(items)))
+    labels = {kind: {f"i{item}": f"{kind} {item // 4}" for item in range(8)} for kind in domains.KINDS}
+    write_csv(folder / "domains.csv", domains.domains({"sensitivity_all": items["sensitivity_all"]}, labels))
+    others = {f"random{seed}": profiles | {"rope_output": profiles[PROFILES[4 - seed]]} for seed in (0, 1)}
+    write_csv(folder / "twins.csv", twins.twins(others, primary))
+    gain = pd.DataFrame({"layer": range(L), "value": 0.1 + 0.02 * rng_of("gain").normal(size=L), "n": 2})
+    gain = gain.assign(ci_low=gain["value"] - 0.05, ci_high=gain["value"] + 0.05)
+    write_csv(folder / "regret.csv", regret.regrets(profiles, {"layer_gain": gain}))
 
 
 CLAIMS = [  # claim, published, unit, threshold, measured with its interval, verdict, label

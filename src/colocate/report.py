@@ -2,7 +2,8 @@
 
 `write_report` reads the results of each model by `colocate.results.LAYOUT`, and of the study as a whole
 
-    {results}/compute.csv, across_models.csv, mixture/contamination.csv, {model}/figures/{name}.svg
+    {results}/compute.csv, across_models.csv, reanalysis.csv, needed.csv, mixture/contamination.csv
+    {results}/{model}/figures/{name}.svg
 
 turns them into sentences, tables (`colocate.report_tables`) and figures, and fills `templates/report.html.j2`. The
 same files give the same bytes. What is not there (a figure, a table, a seed) is named in its place.
@@ -16,6 +17,7 @@ import pandas as pd
 import yaml
 
 from colocate import formats as f
+from colocate import report_layer_tables as layer_tables
 from colocate import report_tables as tables
 from colocate.errors import InputError
 from colocate.figures import FIGURES, style
@@ -63,6 +65,8 @@ def write_report(
         models=chapters,
         across=tables.plain("The models side by side", _table(results / "across_models.csv")),
         aliases={style.label(arm): style.label(first) for arm, first in (aliases or {}).items()},
+        reanalysis=layer_tables.reanalysis(_table(results / "reanalysis.csv")),
+        needed=layer_tables.needed(_table(results / "needed.csv")),
         contamination=_contamination(results / "mixture" / "contamination.csv"),
         compute=tables.compute_by_rule(compute),
         config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
@@ -99,12 +103,16 @@ def _chapter(folder: Path, model: str, select: dict, compute: pd.DataFrame, conf
         "candidates": tables.candidates(inputs),
         "specifications": tables.specifications(inputs),
     }
+    more = ("joint", "variance", "selection", "domains", "twins", "regret", "tuning")
+    named |= {name: getattr(layer_tables, name)(inputs) for name in more}
     return {
         "name": model,
         "slug": slug,
         "facts": facts(inputs, config),
         **_findings(inputs),
         "tables": named,
+        "unsure": layer_tables.unsure(inputs),
+        "frozen": _frozen(inputs["specification_curve"]),
         "figures": {name: figure(folder / "figures" / f"{name}.svg", name, slug) for name in FIGURES},
         "recommendation": inputs["recommendation"],
         "limits": limits(inputs, config),
@@ -129,6 +137,17 @@ def _findings(inputs: dict) -> dict:
     brief = ". ".join(advice.split(". ")[:2]).rstrip(".") + "."  # all of it stands under Recommendation
     findings = [("The two profiles", rest), ("The arms", arms), ("What to adapt", brief)]
     return {"answer": f"{answer}.", "findings": findings}
+
+
+def _frozen(curve: dict) -> str:
+    """A sentence on the specification that was fixed beforehand, with the digest of its file."""
+    if not curve:
+        return ""
+    digest = curve["specification_sha256"]
+    said = "The primary pair is the reading fixed beforehand"
+    if not curve["primary_is_frozen"]:
+        said = "The primary pair of this study is not the reading fixed beforehand"
+    return f"{said}, in data/published/specification.yaml (sha256 {digest})."
 
 
 def facts(inputs: dict, config: dict) -> dict:

@@ -4,13 +4,14 @@
 wildcards. `load_inputs` reads the kinds asked for into one dict, the input of `colocate.figures` and
 `colocate.report`:
 
-    geometry, recommendation        dict, {} where the file is absent
+    geometry, recommendation, specification_curve      dict, {} where the file is absent
     findings                        [sentence], [] where the file is absent
     profiles, variants, layer_sets  {name: table or dict}
     arms                            [resolved arm, with its `arm` and `seed`], by arm and seed
     evaluations                     arm, seed, benchmark, accuracy, stderr, n, status, and what else the summaries hold
     alphas, training_logs           arm, seed, and the columns of each file
-    correlations, specifications, contrasts, claims, power     the tables, empty where the file is absent
+    correlations, specifications, selection, stability, domains, twins, regret, contrasts, claims, power
+                                    the tables, empty where the file is absent
 """
 
 import re
@@ -31,6 +32,12 @@ LAYOUT = {
     "evaluations": "evaluations/{arm}/seed{seed}/{benchmark}.json",
     "correlations": "statistics/correlations.csv",
     "specifications": "statistics/specifications.csv",
+    "specification_curve": "statistics/specification_curve.json",
+    "selection": "statistics/selection.csv",
+    "stability": "statistics/stability.csv",
+    "domains": "statistics/domains.csv",
+    "twins": "statistics/twins.csv",
+    "regret": "statistics/regret.csv",
     "contrasts": "statistics/contrasts.csv",
     "claims": "statistics/claims.csv",
     "power": "statistics/power.csv",
@@ -87,9 +94,9 @@ def _read(folder: Path, kind: str, select: dict[str, Iterable]):
     import pandas as pd
 
     files = list(find(folder, kind, select))
-    if kind in ("geometry", "recommendation", "findings"):
+    if LAYOUT[kind].endswith(".json") and "{" not in LAYOUT[kind]:
         return read_json(files[0][1]) if files else [] if kind == "findings" else {}
-    if kind in ("correlations", "specifications", "contrasts", "claims", "power"):
+    if LAYOUT[kind].startswith("statistics/"):
         return _csv(files[0][1]) if files else pd.DataFrame()
     if kind in ("profiles", "variants", "layer_sets"):
         reader = {"profiles": _csv, "variants": pd.read_parquet, "layer_sets": read_json}[kind]

@@ -6,6 +6,8 @@ rule write_report:
         config=f"{RESULTS}/config.yaml",
         compute=f"{RESULTS}/compute.csv",
         across=f"{RESULTS}/across_models.csv",
+        reanalysis=f"{RESULTS}/reanalysis.csv",
+        needed=f"{RESULTS}/needed.csv",
         contamination=f"{RESULTS}/mixture/contamination.csv",
         claims="data/published/claims.csv",
         records=run_records(),

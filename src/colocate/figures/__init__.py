@@ -56,6 +56,20 @@ FIGURES = {
         ("profiles",),
         "colocate.figures.correlation_matrix",
     ),
+    "specification_curve": Figure(
+        "The specification curve",
+        "Every reading of sensitivity with every reading of RoPE influence, sorted by its correlation; readings "
+        "that give the same profile (rank correlation above 0.99) are one. Below: the choices each reading makes.",
+        ("specifications",),
+        "colocate.figures.specification_curve",
+    ),
+    "stability": Figure(
+        "How many items a stable ranking needs",
+        "Left: the reliability of a profile made from so many items; dashed: 0.9. Right: how far its highest layers "
+        "are those that all items together give. Dotted: the number of pairs of the published study.",
+        ("stability",),
+        "colocate.figures.stability",
+    ),
     "layer_sets": Figure(
         "Which layers each arm adapts",
         "One row an arm: LoRA in the upper track, learned RoPE scales (GARFA) in the lower one. Arms that draw "
@@ -91,6 +105,13 @@ FIGURES = {
         "means a larger RoPE base, that is, lower frequencies.",
         ("alphas", "geometry"),
         "colocate.figures.alphas",
+    ),
+    "regret": Figure(
+        "Cheap metrics against measured layer gain",
+        "What the layers that a metric picks lose against the best layers, as training on single layers measures "
+        "them: 0 is the best set, 1 no better than random layers. Lines: 95 % intervals over training seeds.",
+        ("regret",),
+        "colocate.figures.regret",
     ),
 }
 
