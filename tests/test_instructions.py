@@ -1,17 +1,22 @@
-"""Instruction data: the built-in rows are right, splits are disjoint, masks cover answers and nothing else."""
+"""Instruction data: the built-in rows are right, splits are disjoint, masks cover answers and nothing else.
+
+`data/verify.py` recomputes the arithmetic and runs the programs of all built-in rows: see test_data.py.
+"""
 
 import json
 import math
 import random
 import re
+import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from colocate import instructions
 from colocate.errors import InputError
-from colocate.instructions import IGNORED, SPLITS, build_mixture, contamination, encode_example, pack, read_rows
+from colocate.instructions import IGNORED, SPLITS, build_mixture, encode_example, pack, read_rows
 from tiny import make_tokenizer
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "instructions"
@@ -48,9 +53,28 @@ def write(path, rows):
 # ------------------------------------------------------------------------------------------------------- built-in
 
 
-def test_builtin_files_are_what_the_generator_writes(generator, builtin):
-    assert generator.make_splits() == builtin
-    assert {split: len(rows) for split, rows in builtin.items()} == {"train": 600, "validate": 60, "test": 60}
+def lines(split: str) -> list[dict]:
+    """The rows of a built-in file with every field."""
+    return [json.loads(line) for line in (DATA / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_builtin_files_are_what_the_generator_writes(generator):
+    assert generator.make_splits() == {split: lines(split) for split in SPLITS}
+
+
+def test_the_generator_has_the_same_rows_in_every_process(generator):
+    code = "import generate, json; print(json.dumps(generate.make_splits()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=DATA, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == generator.make_splits()
+
+
+def test_builtin_data_are_as_many_and_as_varied_as_promised(builtin):
+    templates = {split: Counter(row["template"] for row in rows) for split, rows in builtin.items()}
+    assert {split: len(rows) for split, rows in builtin.items()} == {"train": 4950, "validate": 348, "test": 348}
+    assert {split: len(names) for split, names in templates.items()} == {"train": 162, "validate": 29, "test": 29}
+    assert min(templates["train"].values()) >= 14
+    assert max(templates["train"].values()) <= 32
+    assert sum((DATA / f"{split}.jsonl").stat().st_size for split in SPLITS) < 3e6
 
 
 def test_builtin_splits_share_no_template_and_no_question(builtin):
@@ -61,56 +85,63 @@ def test_builtin_splits_share_no_template_and_no_question(builtin):
     assert len(ids) == len(set(ids))
 
 
-def test_every_equation_in_the_builtin_answers_holds(builtin):
-    number = r"[\d()][\d()/*+^ -]*"
-    checked = 0
-    for row in (row for rows in builtin.values() for row in rows):
-        for equation in re.findall(rf"(?<![\w.]){number}(?:= {number})+", row["messages"][1]["content"]):
-            sides = {eval(side.replace("^", "**")) for side in equation.split("=")}
-            assert len(sides) == 1, row
-            checked += 1
-    assert checked > 300
+def test_every_skill_is_in_every_split(generator):
+    from templates import REGISTRY
+
+    skills = {split: {template.skill for template in REGISTRY.values() if template.split == split} for split in SPLITS}
+    assert skills["train"] == skills["validate"] == skills["test"]
+    assert len(skills["train"]) == 10
 
 
-def test_final_answers_are_the_results_of_their_last_equations(builtin):
-    solvers = {  # where the last equation is not yet the result: from the numbers in the question
-        "remainder": lambda n, d: n % d,
+def test_most_rows_can_be_recomputed_from_the_row_itself():
+    rows = [row for split in SPLITS for row in lines(split)]
+    options = [row for row in rows if "\nA. " in row["messages"][0]["content"]]
+    assert sum("expression" in row for row in rows) > 2500
+    assert sum("checks" in row for row in rows) > 800
+    assert len(options) > 500
+    letters = Counter(row["messages"][1]["content"][0] for row in options)
+    assert all(letters[letter] > len(options) / 5 for letter in "ABCD")
+
+
+def test_answers_without_an_expression_are_right(builtin):
+    """The numeric templates whose answer is no plain arithmetic, solved again from the numbers of the question."""
+    solvers = {
         "greatest_divisor": math.gcd,
         "recipe_eggs": lambda eggs, box, cakes: math.ceil(eggs * cakes / box),
-        "legs_on_a_farm": lambda cows, hens: 4 * cows + 2 * hens,
+        "square_root": math.isqrt,
+        "nearest_ten": lambda n: round(n, -1),
+        "largest_of_four": lambda *numbers: max(numbers),
     }
-    checked = 0
-    for row in (row for rows in builtin.values() for row in rows):
-        match = re.search(r"= (\d+)\.[^=]* (\d+)\.$", row["messages"][1]["content"])
-        if row["template"] in solvers:
-            numbers = map(int, re.findall(r"\d+", row["messages"][0]["content"]))
-            assert solvers[row["template"]](*numbers) == int(row["messages"][1]["content"].split()[-1][:-1]), row
-        elif match:
-            assert match[1] == match[2], row
-            checked += 1
-    assert checked > 200
+    checked = Counter()
+    for row in (row for rows in builtin.values() for row in rows if row["template"] in solvers):
+        numbers = map(int, re.findall(r"\d+", row["messages"][0]["content"]))
+        last = int(re.findall(r"\d+", row["messages"][1]["content"])[-1])
+        assert last == solvers[row["template"]](*numbers), row
+        checked[row["template"]] += 1
+    assert set(checked) == set(solvers)
 
 
-def test_every_choice_names_one_of_its_options(builtin):
-    choices = [row for rows in builtin.values() for row in rows if "\nA. " in row["messages"][0]["content"]]
-    assert len(choices) > 100
-    for row in choices:
-        options = row["messages"][0]["content"].split("\n")[1:]
-        assert len(set(options)) == 4
-        assert row["messages"][1]["content"] in options
-    letters = [row["messages"][1]["content"][0] for row in choices]
-    assert all(letters.count(letter) > len(letters) / 8 for letter in "ABCD")
+@pytest.mark.parametrize(
+    ("expression", "written"),
+    [
+        ("3 * (8 + 4) - 5", (["8 + 4 = 12", "3 * 12 = 36", "36 - 5 = 31"], 31)),
+        ("4 * 3 + 2 * 5", (["4 * 3 = 12", "2 * 5 = 10", "12 + 10 = 22"], 22)),
+        ("12 / 4", (["12 / 4 = 3"], 3)),
+        ("7 / 2", None),
+        ("3 - 5 + 9", None),
+    ],
+)
+def test_a_worked_answer_has_one_equation_a_step(generator, expression, written):
+    from templates.steps import steps_of
+
+    assert steps_of(expression) == written
 
 
-def test_every_python_solution_passes_its_checks(generator):
-    from templates.code import FUNCTIONS, slots_of
+def test_a_template_needs_a_name_of_its_own(generator):
+    from templates import REGISTRY, add
 
-    for name, (_, _, solution, checks, _) in FUNCTIONS.items():
-        for seed in range(20):
-            slots, scope = slots_of(name, random.Random(seed)), {}
-            exec(solution.format(**slots), scope)
-            for check in checks:
-                assert eval(check.format(**slots), scope), (name, slots, check)
+    with pytest.raises(ValueError, match="template wages is there twice"):
+        add(REGISTRY["wages"])
 
 
 # --------------------------------------------------------------------------------------------------------- sources
@@ -161,8 +192,16 @@ def test_mixture_is_deterministic_and_follows_its_seed(tmp_path):
         assert a == b != c
 
 
+def test_templates_take_turns_in_a_part_of_the_builtin_data(tmp_path, builtin):
+    build_mixture([{"kind": "builtin", "n": 162, "heldout": 58}], 0, tmp_path)
+    mixed = {split: read_rows(tmp_path / f"{split}.jsonl") for split in SPLITS}
+    for split, times in (("train", 1), ("validate", 2), ("test", 2)):
+        every = {row["template"] for row in builtin[split]}
+        assert Counter(row["template"] for row in mixed[split]) == dict.fromkeys(every, times)
+
+
 def test_builtin_splits_stay_as_they_are_in_the_files(tmp_path, builtin):
-    build_mixture([{"kind": "builtin"}], 0, tmp_path)
+    build_mixture([{"kind": "builtin", "heldout": 348}], 0, tmp_path)
     for split in SPLITS:
         mixed = read_rows(tmp_path / f"{split}.jsonl")
         assert sorted(row["id"] for row in mixed) == sorted(row["id"] for row in builtin[split])
@@ -214,6 +253,13 @@ def test_broken_json_and_missing_files_are_named(tmp_path):
     path.write_text('{"messages": ')
     with pytest.raises(InputError, match="rows.jsonl:1: not JSON"):
         read_rows(path)
+    path.write_bytes(json.dumps(GOOD).encode() + b'\n{"messages": "\xff"}\n')
+    with pytest.raises(InputError, match="rows.jsonl:2: not UTF-8"):
+        read_rows(path)
+    listed = tmp_path / "rows.json"
+    listed.write_bytes(b'["\xff"]')
+    with pytest.raises(InputError, match="rows.json: not UTF-8"):
+        read_rows(listed)
     with pytest.raises(InputError, match=r"absent.jsonl: no such file"):
         read_rows(tmp_path / "absent.jsonl")
 
@@ -225,66 +271,12 @@ def test_broken_json_and_missing_files_are_named(tmp_path):
         ({"kind": "builtin", "size": 4}, r"sources\[0\]: unknown key 'size'"),
         ({"kind": "builtin", "n": 0}, r"sources\[0\].n: found 0"),
         ({"kind": "jsonl"}, r"sources\[0\].path: missing"),
-        ({"kind": "builtin", "n": 601}, r"train has 600 of 601 rows; .*: lower n or heldout"),
+        ({"kind": "builtin", "n": 5000}, r"train has 4950 of 5000 rows; .*: lower n or heldout"),
     ],
 )
 def test_bad_sources_are_refused(tmp_path, source, says):
     with pytest.raises(InputError, match=says):
         build_mixture([source], 0, tmp_path)
-
-
-# ---------------------------------------------------------------------------------------------------- contamination
-
-
-def test_contamination_finds_what_was_planted_and_agrees_with_brute_force(tmp_path):
-    rng = random.Random(0)
-    words = [f"w{i}" for i in range(40)]
-    texts = [" ".join(rng.choices(words, k=rng.randint(5, 30))) for _ in range(30)]
-    references = [" ".join(rng.choices(words, k=20)) for _ in range(10)]
-    inside = references[3].split()[2:17]  # 15 words: two shared 13-grams and more
-    texts[7] = "Before it " + " ".join(inside).upper() + " after it"
-    rows = [{"id": f"r{i}", "messages": turns(text, "so be it")} for i, text in enumerate(texts)]
-    rows[9]["messages"] = turns("hidden in", f"the answer {references[5]}")
-    path = write(tmp_path / "train.jsonl", rows)
-    found = contamination({"train": path}, {"bench": references}, n=13)
-
-    def grams(text):
-        words = text.lower().split()
-        return {" ".join(words[i : i + 13]) for i in range(len(words) - 12)}
-
-    expected = {
-        (row["id"], index)
-        for row in rows
-        for index, reference in enumerate(references)
-        if grams(" ".join(turn["content"] for turn in row["messages"])) & grams(reference)
-    }
-    assert {("r7", 3), ("r9", 5)} <= expected
-    assert set(zip(found["item"], found["reference_item"], strict=True)) == expected
-    assert list(found.columns) == ["split", "item", "reference", "reference_item", "ngram"]
-    assert found.loc[found["item"] == "r7", "ngram"].item() == " ".join(inside[:13])
-
-
-def test_short_references_count_when_the_whole_of_them_occurs(tmp_path):
-    path = write(
-        tmp_path / "t.jsonl", [{"id": "x", "messages": turns("one two three four five six seven eight nine", "ok")}]
-    )
-    references = ["two three four five six seven eight nine", "two three four five six seven eight ten", "one two"]
-    assert contamination({"test": path}, {"b": references})["reference_item"].tolist() == [0]
-
-
-def test_the_builtin_data_holds_no_item_of_a_builtin_benchmark_and_no_pair():
-    data = DATA.parent
-    paths = [*sorted((data / "benchmarks").rglob("*.jsonl")), *sorted((data / "pairs").glob("*.jsonl"))]
-    references = {str(path.relative_to(data)): instructions.reference_texts(path) for path in paths}
-    assert sum(map(len, references.values())) > 300
-    assert contamination({split: DATA / f"{split}.jsonl" for split in SPLITS}, references, n=8).empty
-
-
-def test_reference_texts_of_pairs_items_and_others(tmp_path):
-    rows = [{"prompt": "1 + 1 =", "correct": " 2"}, {"question": "Which?", "choices": ["a", "b"]}, {"text": "A story."}]
-    assert instructions.reference_texts(write(tmp_path / "a.jsonl", rows)) == ["1 + 1 = 2", "Which?", "A story."]
-    with pytest.raises(InputError, match="b.jsonl:1: no field question, prompt or text; found answer"):
-        instructions.reference_texts(write(tmp_path / "b.jsonl", [{"answer": "2"}]))
 
 
 # --------------------------------------------------------------------------------------------------------- encoding

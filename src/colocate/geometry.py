@@ -60,36 +60,58 @@ def read_geometry(folder: str | Path, *, name: str | None = None) -> dict:
     place = f"{name or folder}/config.json"
     config = read_hub_json(folder / "config.json", place)
     text = config.get("text_config") or config
-    _refuse(config, text, place)
+    stated = config_geometry(config, place)
     headers = safetensors_headers(folder, name=name)
-
-    def number(key: str) -> int:
-        if not isinstance(text.get(key), int):
-            raise InputError(f"{place}: {key}: found {text.get(key)!r}, expected a whole number")
-        return text[key]
-
-    heads, hidden, n_layers = number("num_attention_heads"), number("hidden_size"), number("num_hidden_layers")
-    kv_heads = text.get("num_key_value_heads") or heads
-    head_dim = text.get("head_dim") or hidden // heads
-    shapes = _linear_shapes(headers, n_layers, place)
+    heads, kv_heads, head_dim = (stated[key] for key in ("n_heads", "n_kv_heads", "head_dim"))
+    shapes = _linear_shapes(headers, stated["n_layers"], place)
     _check_attention(shapes, heads * head_dim, kv_heads * head_dim, place)
     manifest = read_json(folder / "manifest.json") if (folder / "manifest.json").is_file() else {}
     return {
         "source": manifest.get("source"),
         "sha256": manifest.get("sha256"),
-        "n_layers": n_layers,
-        "n_heads": heads,
-        "n_kv_heads": kv_heads,
-        "head_dim": head_dim,
+        **stated,
         "attention": "MHA" if kv_heads == heads else "MQA" if kv_heads == 1 else "GQA",
-        "hidden": hidden,
-        "ffn": number("intermediate_size"),
-        "vocab": number("vocab_size"),
         "n_params": _count(headers, config.get("tie_word_embeddings", text.get("tie_word_embeddings"))),
         "checkpoint_dtype": _dtype(config, text, headers),
         "linear_shapes": shapes,
         **_rope(text, head_dim, shapes, place),
     }
+
+
+def config_geometry(config: dict, place: str) -> dict[str, int]:
+    """What a config.json alone says: n_layers, n_heads, n_kv_heads, head_dim, hidden, ffn, vocab.
+
+    InputError for a model without RoPE, with latent attention or with quantised weights.
+    """
+    text = config.get("text_config") or config
+    _refuse(config, text, place)
+
+    def number(key: str) -> int:
+        return _whole_number(text, key, place)
+
+    heads, hidden = number("num_attention_heads"), number("hidden_size")
+    return {
+        "n_layers": number("num_hidden_layers"),
+        "n_heads": heads,
+        "n_kv_heads": text.get("num_key_value_heads") or heads,
+        "head_dim": text.get("head_dim") or hidden // heads,
+        "hidden": hidden,
+        "ffn": number("intermediate_size"),
+        "vocab": number("vocab_size"),
+    }
+
+
+def context_length(folder: str | Path, *, name: str | None = None) -> int:
+    """Tokens that the model in `folder` takes: max_position_embeddings. InputError where its config does not say."""
+    place = f"{name or folder}/config.json"
+    config = read_hub_json(Path(folder) / "config.json", place)
+    return _whole_number(config.get("text_config") or config, "max_position_embeddings", place)
+
+
+def _whole_number(config: dict, key: str, place: str) -> int:
+    if not isinstance(config.get(key), int):
+        raise InputError(f"{place}: {key}: found {config.get(key)!r}, expected a whole number")
+    return config[key]
 
 
 def check_geometry(found: dict, expected: dict, place: str) -> None:

@@ -1,4 +1,4 @@
-"""Instruction data: read and mix sources, split them, look for test items in them, mask the loss, pack.
+"""Instruction data: read and mix sources, split them, mask the loss, pack.
 
 A mixture is three JSONL files (train, validate, test) of rows
 
@@ -15,6 +15,7 @@ no model.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -108,24 +109,33 @@ SCHEMAS = {  # fields that tell a schema -> its reader; the first that fits wins
 }
 
 
-def _raw_rows(path: Path) -> Iterator[tuple[str, dict]]:
-    """("file:line", object) of a .jsonl file, ("file: row i", object) of a .json file that holds one list."""
+def raw_rows(path: Path) -> Iterator[tuple[str, dict]]:
+    """("file:line", object) of a .jsonl file, ("file: row i", object) of a .json file that holds one list.
+
+    Raises InputError for a file that is absent, not UTF-8 or not JSON.
+    """
     try:
-        if path.suffix == ".json":
-            rows = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(rows, list):
-                raise InputError(f"{path}: expected one JSON list of rows, found {type(rows).__name__}")
-            yield from ((f"{path}: row {number}", row) for number, row in enumerate(rows, start=1))
-            return
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    try:
-                        yield f"{path}:{number}", json.loads(line)
-                    except json.JSONDecodeError as error:
-                        raise InputError(f"{path}:{number}: not JSON: {error}") from error
+        with path.open("rb") as file:
+            lines = [(path, file.read())] if path.suffix == ".json" else _numbered(path, file)
+            for where, line in lines:
+                try:
+                    value = json.loads(line.decode("utf-8"))
+                except UnicodeDecodeError as error:
+                    raise InputError(f"{where}: not UTF-8: {error}") from error
+                except json.JSONDecodeError as error:
+                    raise InputError(f"{where}: not JSON: {error}") from error
+                if path.suffix != ".json":
+                    yield where, value
+                elif isinstance(value, list):
+                    yield from ((f"{path}: row {number}", row) for number, row in enumerate(value, start=1))
+                else:
+                    raise InputError(f"{path}: expected one JSON list of rows, found {type(value).__name__}")
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file of instruction data") from error
+        raise InputError(f"{path}: no such file") from error
+
+
+def _numbered(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
+    return ((f"{path}:{number}", line) for number, line in enumerate(lines, start=1) if line.strip())
 
 
 def read_rows(path: str | Path, source: str | None = None) -> list[dict]:
@@ -142,7 +152,7 @@ def read_rows(path: str | Path, source: str | None = None) -> list[dict]:
         if not files:
             raise InputError(f"{path}: no .jsonl or .json file in this folder")
     rows = []
-    for where, raw in (pair for file in files for pair in _raw_rows(file)):
+    for where, raw in (pair for file in files for pair in raw_rows(file)):
         if not isinstance(raw, dict):
             raise InputError(f"{where}: expected a JSON object, found {raw!r:.80}")
         reader = next((reader for fields, reader in SCHEMAS.items() if set(fields) <= raw.keys()), None)
@@ -170,9 +180,10 @@ def build_mixture(sources: list[dict], seed: int, out_dir: str | Path) -> dict[s
 
     A source is {"kind": "builtin" | "jsonl", "path": file or folder (jsonl only), "n": training rows (default all
     that are left), "heldout": rows of validate and of test, each (default 60), "name": label (default the file's
-    name)}. The built-in data has its splits fixed, template by template; other sources are shuffled: the first groups
-    go to test, then validate, then train. No group and no question is in two splits, whichever source it comes from.
-    Deterministic given `seed`; a source's draw does not depend on other sources unless they share questions.
+    name)}. The built-in data has its splits fixed, template by template, and templates take turns: a small `n` has as
+    many of them as it can. Other sources are shuffled: the first groups go to test, then validate, then train. No group
+    and no question is in two splits, whichever source it comes from. Deterministic given `seed`; a source's draw does
+    not depend on other sources unless they share questions.
     """
     mixture = {split: [] for split in SPLITS}
     owner: dict[str, str] = {}  # group or question -> the split that has it
@@ -181,6 +192,8 @@ def build_mixture(sources: list[dict], seed: int, out_dir: str | Path) -> dict[s
         rows, fixed = _read_source(source, number)
         wanted = {"test": source.get("heldout", 60), "validate": source.get("heldout", 60), "train": source.get("n")}
         order = np.random.default_rng([seed, number]).permutation(len(rows))
+        if fixed:
+            order = _in_turns(order, [row["template"] for row in rows])
         taken = {split: [] for split in wanted}
         for row in (rows[index] for index in order):
             keys = {"group " + row["group"], "question " + _question(row)}
@@ -211,6 +224,16 @@ def build_mixture(sources: list[dict], seed: int, out_dir: str | Path) -> dict[s
     return {split: len(rows) for split, rows in mixture.items()}
 
 
+def _in_turns(order, templates: list[str]) -> list[int]:
+    """The same rows, first one of each template, then a second of each, and so on."""
+    met = Counter()
+    turn = {}
+    for index in order:
+        turn[index] = met[templates[index]]
+        met[templates[index]] += 1
+    return sorted(order, key=turn.__getitem__)
+
+
 def _read_source(source: dict, number: int) -> tuple[list[dict], dict[str, str]]:
     """Rows of one source, and {id: split} where the source itself fixes its splits."""
     where = f"sources[{number}]"
@@ -233,52 +256,6 @@ def _read_source(source: dict, number: int) -> tuple[list[dict], dict[str, str]]
         rows += part
         fixed |= {row["id"]: split for row in part}
     return rows, fixed
-
-
-def contamination(splits: dict[str, str | Path], references: dict[str, list[str]], n: int = 13):
-    """Test items that occur in the data: shared n-grams of words (Brown et al. 2020, appendix C).
-
-    Words are whitespace tokens of the lower-cased text; a row's text is all its messages. A reference of 8 to n - 1
-    words counts when the whole of it occurs; a shorter one is too short to tell anything. Returns a DataFrame split,
-    item (row id), reference (its name), reference_item (its index), ngram (the first that is shared).
-    """
-    import pandas as pd
-
-    grams: dict[tuple[str, ...], list[tuple[str, int]]] = {}
-    for name, texts in references.items():
-        for index, text in enumerate(texts):
-            words = text.lower().split()
-            for gram in _ngrams(words, min(n, len(words)) if len(words) >= min(n, 8) else n):
-                grams.setdefault(gram, []).append((name, index))
-    lengths = sorted({len(gram) for gram in grams})
-    found = []
-    for split, path in splits.items():
-        for row in read_rows(path):
-            words = " ".join(message["content"] for message in row["messages"]).lower().split()
-            hits: dict[tuple[str, int], str] = {}
-            for gram in (gram for length in lengths for gram in _ngrams(words, length)):
-                for reference in grams.get(gram, ()):
-                    hits.setdefault(reference, " ".join(gram))
-            found += [[split, row["id"], name, index, gram] for (name, index), gram in hits.items()]
-    return pd.DataFrame(found, columns=["split", "item", "reference", "reference_item", "ngram"])
-
-
-def reference_texts(path: str | Path) -> list[str]:
-    """One text per row of a JSONL file of pairs, texts or benchmark items: what it asks or says.
-
-    Without the other answers of a benchmark item: an item that is copied into the data need not bring them.
-    """
-    texts = []
-    for where, row in _raw_rows(Path(path)):
-        asked = [row[key] for key in ("question", "prompt", "text") if isinstance(row.get(key), str)]
-        if not asked:
-            raise InputError(f"{where}: no field question, prompt or text; found {', '.join(sorted(row))}")
-        texts.append(asked[0] + row.get("correct", ""))
-    return texts
-
-
-def _ngrams(words: list[str], n: int) -> Iterable[tuple[str, ...]]:
-    return (tuple(words[i : i + n]) for i in range(len(words) - n + 1))
 
 
 # --------------------------------------------------------------------------------------------------- encoding

@@ -6,8 +6,12 @@ Three kinds of JSONL file, UTF-8, one object a line:
     paraphrase  id domain language prompt correct paraphrase tags             (two right answers: the control)
     text        id genre language text                                        (neutral running text)
 
-The text of a pair is prompt + answer, plainly joined: the answer carries its leading space, so that every tokenizer
-sees the spelling of running text. Languages written without spaces are exempt from that rule.
+The text of a pair is prompt + answer, plainly joined, so the answer is its suffix: it carries its leading space, and
+the prompt ends without one, so that every tokenizer sees the spelling of running text. Languages written without spaces
+are exempt from that rule.
+
+Checks come in two steps, both before any job that computes: `check` reads the files alone; `check_tokens` and
+`check_windows` need a tokenizer and the model's context.
 """
 
 import json
@@ -20,6 +24,13 @@ from pathlib import Path
 from colocate.errors import InputError
 
 UNSPACED = frozenset({"ja", "km", "lo", "my", "th", "zh"})  # ISO 639-1 codes of languages without spaces between words
+LANGUAGES = frozenset(  # all of ISO 639-1
+    "aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en eo "
+    "es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv ka "
+    "kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng "
+    "nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st su "
+    "sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu".split()
+)
 ANSWERS = ("correct", "incorrect", "incorrect2", "paraphrase")
 ORIGIN = ("file", "line")  # where a row was read; not fields of the file
 
@@ -85,7 +96,8 @@ def read_texts(files: str | Path | Sequence[str | Path]) -> list[Text]:
 def check(files, paraphrases=(), texts=()) -> list[str]:
     """Every problem of these files as `file:line: field: what`, empty if they are sound. Each argument: a path or more.
 
-    Ids are unique over all files together: they name the items of every table that follows.
+    Ids are unique over all files together: they name the items of every table that follows. What only sound rows can
+    tell, whether they cover more than one domain and every language of their controls, is looked at last.
     """
     rows, problems = [], []
     for paths, kind in ((files, Pair), (paraphrases, Paraphrase), (texts, Text)):
@@ -93,7 +105,8 @@ def check(files, paraphrases=(), texts=()) -> list[str]:
             found, bad = _read_file(path, kind)
             rows += found
             problems += bad
-    return problems + _duplicates(rows)
+    problems += _duplicates(rows)
+    return problems or _gaps(rows)
 
 
 def check_tokens(pairs: Iterable[Pair | Paraphrase], tokenizer, max_length: int) -> list[str]:
@@ -113,18 +126,38 @@ def check_tokens(pairs: Iterable[Pair | Paraphrase], tokenizer, max_length: int)
     return problems
 
 
-def check_equal_tokens(pairs: Iterable[Pair | Paraphrase], tokenizer) -> list[str]:
-    """Pairs whose answers differ in number of tokens: no error, but length then adds to their distance."""
-    notes = []
-    for pair in pairs:
-        counts = {}
-        for name in answers_of(pair):
-            ids, start = encode(tokenizer, pair.prompt, getattr(pair, name))
-            counts[name] = len(ids) - start
-        if len(set(counts.values())) > 1:
-            listed = ", ".join(f"{name} {count}" for name, count in counts.items())
-            notes.append(f"{_place(pair, 'correct')}: answers differ in number of tokens: {listed}")
-    return notes
+def check_windows(texts: Iterable[Text], tokenizer, lengths: Iterable[int], max_length: int) -> list[str]:
+    """Problems of windows of so many tokens (`text_tokens` of a profile) that the model or the texts do not hold."""
+    total = sum(len(tokenizer(text.text)["input_ids"]) for text in texts)
+    problems = []
+    for length in lengths:
+        if length > max_length:
+            problems.append(f"text_tokens: found {length}, the model takes {max_length}")
+        elif length > total:
+            problems.append(f"text_tokens: found {length}, all texts together have {total} tokens")
+    return problems
+
+
+def count_tokens(pairs: Iterable[Pair | Paraphrase], tokenizer) -> dict:
+    """How alike the answers of each row are in tokens, ready for JSON.
+
+    n: rows; equal: those whose answers have the same number of tokens; one_apart: those where each other answer differs
+    from the right one in exactly one token; longest: most tokens of a prompt with its answer; unequal: {id: tokens of
+    each answer} of the rows that are not equal. These are no error, but length then adds to their distance.
+    """
+    found = {"n": 0, "equal": 0, "one_apart": 0, "longest": 0, "unequal": {}}
+    for row in pairs:
+        encoded = [encode(tokenizer, row.prompt, getattr(row, name)) for name in answers_of(row)]
+        lengths = [len(ids) for ids, _ in encoded]
+        found["n"] += 1
+        found["longest"] = max(found["longest"], *lengths)
+        if len(set(lengths)) > 1:
+            found["unequal"][row.id] = [len(ids) - start for ids, start in encoded]
+            continue
+        first, *others = [ids for ids, _ in encoded]
+        found["equal"] += 1
+        found["one_apart"] += all(sum(a != b for a, b in zip(first, other, strict=True)) == 1 for other in others)
+    return found
 
 
 def encode(tokenizer, prompt: str, answer: str) -> tuple[list[int], int]:
@@ -229,7 +262,7 @@ def _check_row(row, kind) -> list[str]:
         elif name == "tags":
             problems += _check_tags(row[name])
         else:
-            problems += _check_string(name, row[name], row.get("language"))
+            problems += _check_string(name, row[name], row)
     if not problems:
         problems += _check_answers(row)
     return problems
@@ -241,7 +274,7 @@ def _check_tags(tags) -> list[str]:
     return ["tags: a tag appears twice"] if len(set(tags)) < len(tags) else []
 
 
-def _check_string(name: str, value, language) -> list[str]:
+def _check_string(name: str, value, row: dict) -> list[str]:
     if not isinstance(value, str):
         return [f"{name}: expected text, found {json.dumps(value, ensure_ascii=False)}"]
     if not value.strip():
@@ -252,12 +285,15 @@ def _check_string(name: str, value, language) -> list[str]:
         return [f"{name}: is not in Unicode normal form NFC"]
     if name in ("id", "domain", "genre") and re.search(r"\s|/", value):
         return [f"{name}: {value!r} holds white space or a slash"]
-    if name == "language" and not re.fullmatch(r"[a-z]{2}", value):
-        return [f"language: {value!r} is not a two-letter code such as 'en'"]
+    if name == "language" and value not in LANGUAGES:
+        return [f"language: {value!r} is not a two-letter code of ISO 639-1, such as 'en'"]
     if name in ANSWERS:
+        prompt = row.get("prompt")
+        if isinstance(prompt, str) and prompt.strip() and value.strip().startswith(prompt.strip()):
+            return [f"{name}: repeats the prompt; expected the answer alone, since the text is prompt + answer"]
         if value.rstrip() != value:
             return [f"{name}: {value!r} ends in white space"]
-        if language not in UNSPACED and not re.match(r" \S", value):
+        if str(row.get("language")) not in UNSPACED and not re.match(r" \S", value):
             return [
                 f"{name}: {value!r} must begin with exactly one space, since prompt and answer are joined as they are"
             ]
@@ -291,4 +327,22 @@ def _duplicates(rows: list) -> list[str]:
         if first is not row:
             name = "text" if isinstance(row, Text) else "prompt"
             problems.append(f"{_place(row, name)}: the same as in {first.id!r} at {first.file}:{first.line}")
+    return problems
+
+
+def _gaps(rows: list) -> list[str]:
+    """Pairs of one domain alone, and controls in a language that no pair has."""
+    pairs, problems = [row for row in rows if isinstance(row, Pair)], []
+    domains, languages = {row.domain for row in pairs}, {row.language for row in pairs}
+    if len(pairs) > 1 and len(domains) == 1:
+        problems.append(
+            f"{pairs[0].file}: domain: all {len(pairs)} pairs are of {pairs[0].domain!r}, so that nothing tells a "
+            "profile of the model from one of that domain; add pairs of another, or give each kind of pair its own"
+        )
+    first = {row.language: row for row in reversed(rows) if isinstance(row, Paraphrase)}
+    for language in sorted(first.keys() - languages) if pairs else ():
+        problems.append(
+            f"{_place(first[language], 'language')}: {language!r} has no pairs, only controls; languages of the pairs: "
+            f"{', '.join(sorted(languages))}; add pairs in it, or leave its controls out"
+        )
     return problems

@@ -1,0 +1,157 @@
+"""The 13-gram check: it finds what was planted, agrees with brute force, and finds nothing in the built-in data."""
+
+import csv
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from colocate import contamination
+from colocate.errors import InputError
+from colocate.instructions import SPLITS
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+
+
+def turns(question, answer):
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_it_finds_what_was_planted_and_agrees_with_brute_force(tmp_path):
+    rng = random.Random(0)
+    words = [f"w{i}" for i in range(40)]
+    texts = [" ".join(rng.choices(words, k=rng.randint(5, 30))) for _ in range(30)]
+    references = [" ".join(rng.choices(words, k=20)) for _ in range(10)]
+    inside = references[3].split()[2:17]  # 15 words: two shared 13-grams and more
+    texts[7] = "Before it " + " ".join(inside).upper() + " after it"
+    rows = [{"id": f"r{i}", "messages": turns(text, "so be it")} for i, text in enumerate(texts)]
+    rows[9]["messages"] = turns("hidden in", f"the answer {references[5]}")
+    path = write(tmp_path / "train.jsonl", rows)
+    found = contamination.find({"train": path}, {"bench": [(text,) for text in references]}, n=13)
+
+    def grams(text):
+        words = text.lower().split()
+        return {" ".join(words[i : i + 13]) for i in range(len(words) - 12)}
+
+    expected = {
+        (row["id"], index)
+        for row in rows
+        for index, reference in enumerate(references)
+        if grams(" ".join(turn["content"] for turn in row["messages"])) & grams(reference)
+    }
+    assert {("r7", 3), ("r9", 5)} <= expected
+    assert set(zip(found["item"], found["reference_item"], strict=True)) == expected
+    assert list(found.columns) == ["split", "item", "reference", "reference_item", "ngram"]
+    assert found.loc[found["item"] == "r7", "ngram"].item() == " ".join(inside[:13])
+
+
+def test_short_items_count_when_the_whole_of_them_occurs(tmp_path):
+    row = {"id": "x", "messages": turns("one two three four five six seven eight nine", "ok")}
+    path = write(tmp_path / "t.jsonl", [row])
+    references = ["two three four five six seven eight nine", "two three four five six seven eight ten", "one two"]
+    found = contamination.find({"test": path}, {"b": [(text,) for text in references]})
+    assert found["reference_item"].tolist() == [0]
+
+
+def test_an_item_counts_by_its_question_alone_and_across_question_and_answer(tmp_path):
+    question, answer = "Which of the seven small rivers runs by the mill", "the long grey one in the far west"
+    rows = [
+        {"id": "question", "messages": turns(question, "I do not know")},
+        {"id": "across", "messages": turns("Small rivers runs by the mill", f"{answer} of all")},
+        {"id": "other", "messages": turns("small rivers run by the mill", answer)},
+    ]
+    item = write(tmp_path / "bench.jsonl", [{"question": question, "answer": answer}])
+    references = {"bench": contamination.reference_texts(item)}
+    found = contamination.find({"train": write(tmp_path / "train.jsonl", rows)}, references)
+    assert found["item"].tolist() == ["question", "across"]
+
+
+PLANTED = "Quietly the old clockmaker winds eleven copper springs before the second bell of the harbour rings"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"id": "1", "prompt": PLANTED, "correct": " yes", "incorrect": " no", "incorrect2": " so"},
+        {"id": "1", "prompt": "Say it:", "correct": " else", "paraphrase": f" {PLANTED}"},
+        {"id": "1", "text": f"A story. {PLANTED}. The end."},
+        {"question": PLANTED, "choices": ["a", "b", "c", "d"], "answer": 2},
+        {"question": "Which sentence?", "choices": ["a", PLANTED], "answer": 1},
+        {"question": "Which one?", "choices": {"text": ["a", PLANTED], "label": ["A", "B"]}, "answerKey": "B"},
+        {"question": "How many?", "answer": f"{PLANTED}. #### 4"},
+        {"problem": "Show it.", "solution": PLANTED},
+        {"prompt": "def f():", "canonical_solution": f"    # {PLANTED}", "test": "", "entry_point": "f"},
+    ],
+)
+def test_every_kind_of_item_is_held_against_the_data(tmp_path, row):
+    data = [{"id": "clean", "messages": turns("What is new?", "Nothing.")}]
+    data += [{"id": "copy", "messages": turns(f"Read this: {PLANTED}", "Thanks.")}]
+    references = {"items": contamination.reference_texts(write(tmp_path / "items.jsonl", [row]))}
+    found = contamination.find({"train": write(tmp_path / "train.jsonl", data)}, references)
+    assert found["item"].tolist() == ["copy"]
+
+
+def test_wrong_choices_of_an_item_are_not_looked_for(tmp_path):
+    row = {"question": "Which?", "choices": [PLANTED, "b"], "answer": 1}
+    assert contamination.reference_texts(write(tmp_path / "a.jsonl", [row])) == [("Which?", "Which? b")]
+
+
+def test_items_of_pairs_benchmarks_and_texts(tmp_path):
+    rows = [{"prompt": "1 + 1 =", "correct": " 2"}, {"question": "Which?", "answer": "a"}, {"text": "A story."}]
+    expected = [("1 + 1 =", "1 + 1 = 2"), ("Which?", "Which? a"), ("A story.",)]
+    assert contamination.reference_texts(write(tmp_path / "a.jsonl", rows)) == expected
+    with pytest.raises(InputError, match="b.jsonl:1: no field question or prompt .*; found answer"):
+        contamination.reference_texts(write(tmp_path / "b.jsonl", [{"answer": "2"}]))
+
+
+def test_a_folder_as_on_the_hub_is_read_without_its_training_split(tmp_path):
+    import pandas as pd
+
+    folder = tmp_path / "hub" / "subject"
+    folder.mkdir(parents=True)
+    write(folder / "test.jsonl", [{"question": "a?", "answer": "1"}])
+    write(folder / "train.jsonl", [{"question": "never?", "answer": "1"}])
+    (folder / "validation.json").write_text(json.dumps([{"question": "b?", "answer": "2"}]))
+    choices = {"question": "c?", "choices": ["x", "y"], "answer": 1}
+    pd.DataFrame([choices]).to_parquet(folder / "test-00000.parquet")
+    pd.DataFrame([{"Question": "d?", "Correct Answer": "z"}]).to_csv(folder / "main.csv", index=False)
+    (folder.parent / "manifest.json").write_text("{}")
+    found = contamination.reference_texts(folder.parent)
+    assert sorted(found) == [("a?", "a? 1"), ("b?", "b? 2"), ("c?", "c? y"), ("d?", "d? z")]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: no file of test items in this folder"):
+        contamination.reference_texts(tmp_path / "empty")
+
+
+def test_the_builtin_data_hold_no_item_of_a_builtin_benchmark_and_no_pair():
+    paths = [*sorted((DATA / "benchmarks").rglob("*.jsonl")), *sorted((DATA / "pairs").glob("*.jsonl"))]
+    names = {path.name for path in paths}
+    assert {"test.jsonl", "validation.jsonl", "tasks.jsonl", "paraphrases.jsonl", "texts.jsonl"} <= names
+    references = {str(path.relative_to(DATA)): contamination.reference_texts(path) for path in paths}
+    assert sum(map(len, references.values())) > 600
+    assert contamination.find({split: DATA / "instructions" / f"{split}.jsonl" for split in SPLITS}, references).empty
+
+
+def test_the_job_writes_what_it_finds(tmp_path):
+    script = DATA.parent / "workflow" / "scripts" / "check_contamination.py"
+    train = write(tmp_path / "train.jsonl", [{"id": "copy", "messages": turns(PLANTED, "so")}])
+    items = write(tmp_path / "items.jsonl", [{"question": PLANTED, "answer": "b"}])
+    hub = tmp_path / "datasets" / "organisation" / "name"
+    hub.mkdir(parents=True)
+    write(hub / "test.jsonl", [{"question": "Which?", "answer": PLANTED}])
+    (hub / "manifest.json").write_text("{}")
+    command = [sys.executable, str(script), "--splits", str(train), "--references", str(items)]
+    command += [str(hub / "manifest.json"), "--table", str(tmp_path / "found.csv"), "--settings", "{}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = list(csv.DictReader((tmp_path / "found.csv").open()))
+    assert {(row["split"], row["item"]) for row in found} == {("train", "copy")}
+    assert sorted(row["reference"] for row in found) == sorted([str(items), str(hub)])
