@@ -24,6 +24,25 @@ def tiny_llama(tmp_path_factory) -> Path:
     return make_model(tmp_path_factory.mktemp("tiny_llama"))
 
 
+@pytest.fixture(scope="session")
+def mixture(tmp_path_factory) -> dict[str, Path]:
+    """Files of a toy mixture, by split (see toy_training.write_mixture)."""
+    from toy_training import write_mixture
+
+    return write_mixture(tmp_path_factory.mktemp("mixture"))
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Bit-equal results need one order of summation."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def copy(tiny_llama, tmp_path) -> Path:
     """A copy of tiny_llama that a test may damage."""
@@ -57,6 +76,10 @@ class Checkout:
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "Snakefile", folder / "Snakefile")
         self.configfiles = ["config/config.yaml"]
+        self.environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "NO_COLOR": "1",
+        }
 
     def overlay(self, name: str, values: dict) -> None:
         """Add an overlay to the config files of every run."""
@@ -69,9 +92,8 @@ class Checkout:
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *options]
         if len(self.configfiles) > 1:
             command += ["--configfile", *self.configfiles]
-        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1"}
         done = subprocess.run(
-            command, cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command, cwd=self.folder, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         if check:
             assert done.returncode == 0, done.stdout[-6000:]

@@ -26,15 +26,17 @@ class Settings:
     max_length: int = 512  # tokens of a packed row, and of the longest example
     tokens_per_step: int = 1024
     packing: bool = True
-    lora: dict | None = None  # rank, alpha, dropout, targets: of layer_gain; an arm brings its own
-    lr_lora: float = 5e-4  # of layer_gain; an arm brings its own
+    lora: dict | None = None  # rank, alpha, dropout, targets, variant: of subset_loss; an arm brings its own
+    lr_lora: float = 5e-4  # of subset_loss, as the next two; an arm brings its own
     lr_garfa: float = 1e-2
+    lora_plus_ratio: float = 1.0  # LoRA+: learning rate of B over that of A
     warmup: float = 0.1  # share of the steps in which the learning rates rise linearly from 0
     schedule: str = "cosine"
     weight_decay: float = 0.0  # of LoRA; log alpha has none
     clip: float = 1.0  # largest norm of the whole gradient
     checkpoint_every: int = 20  # steps
     heldout_examples: int = 60  # of validate and of test, each
+    prefix_cache_gib: float = 0.0  # memory for what enters the first adapted layer (prefix_cache), 0 = off
     chat_template: str = "auto"
 
     def __post_init__(self):
@@ -47,8 +49,9 @@ class Settings:
                 raise InputError(f"training.{name}: found {getattr(self, name)!r}, allowed: numbers above 0")
         if not 0 <= self.warmup <= 1:
             raise InputError(f"training.warmup: found {self.warmup!r}, allowed: 0 to 1 (share of the steps)")
-        if not self.weight_decay >= 0:
-            raise InputError(f"training.weight_decay: found {self.weight_decay!r}, allowed: 0 and above")
+        for name, least in {"weight_decay": 0, "prefix_cache_gib": 0, "lora_plus_ratio": 1}.items():
+            if not getattr(self, name) >= least:
+                raise InputError(f"training.{name}: found {getattr(self, name)!r}, allowed: {least} and above")
         if self.schedule not in SCHEDULES:
             raise InputError(f"training.schedule: found {self.schedule!r}, allowed: {', '.join(SCHEDULES)}")
 
@@ -136,12 +139,12 @@ def training_flops(geometry: dict, spec, lengths: list[int], n_labels: int) -> i
         per label   4 V D                                                head, forward and backward
 
     Frozen weights get no gradient, and nothing goes below layer f. Norms, softmax and rotation are left out, and so are
-    the held-out losses. Dense models.
+    the held-out losses. Dense models. A plain run's work: with prefix_cache_gib, later epochs do less.
     """
     from colocate.budget import count_parameters
 
     shapes, n_layers = geometry["linear_shapes"], geometry["n_layers"]
-    first = min((*spec.lora_layers, *spec.garfa_layers))
+    first = min(spec.layers)
     weights = [sum(out * into for out, into in shapes[str(layer)].values()) for layer in range(n_layers)]
     n_lora = count_parameters(shapes, 0, spec)
     tokens, pairs = sum(lengths), sum(length * (length + 1) // 2 for length in lengths)

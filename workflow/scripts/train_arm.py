@@ -30,7 +30,7 @@ with Job(__doc__, inputs=INPUTS, outputs="config adapter training_log alphas hel
             job.input.model.parent,
             files.read_json(job.input.arm),
             {split: getattr(job.input, split) for split in ("train", "validate", "test")},
-            settings["training"] | {"chat_template": settings["chat_template"]},
+            settings["training"],
             seed=settings["seed"],
             dtype=place["dtype"],
             device=place["device"],
