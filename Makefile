@@ -1,7 +1,8 @@
 # `make study` and `make test` do everything: both set up the environment .venv first, when it is missing or out of date.
 #
 # CORES=4         cores of a study (default: all)
-# ARGS="..."      more arguments for snakemake (make study) or pytest (make test)
+# ARGS="..."      more arguments for snakemake (make study, make suggest) or pytest (make test)
+# MODEL, DATA     of `make suggest`: a folder, hf:ORG/NAME@COMMIT or a name out of config/config.yaml; instruction data, JSONL
 # PYTHON=...      the Python that makes .venv (3.11 or newer; default: python3)
 # EXTRAS="slurm gpu"  what to install on top; found by itself where sbatch or nvidia-smi is on PATH
 
@@ -16,7 +17,7 @@ NAMED = $(if $(filter file,$(origin PYTHON)),,--this-python)
 # Jobs find the environment's programs. Not exported to `env`, which must not find its own result as python3.
 IN_ENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: help env study test lint clean
+.PHONY: help env study suggest test lint clean
 
 help:  ## this list
 	@echo "Colocate. Results appear in results/, reports in reports/."
@@ -30,6 +31,10 @@ env:  ## set up .venv, or repair it
 
 study: env  ## run the default study to its report, or what is left of it
 	@$(IN_ENV) COLOCATE_COMMAND="make study" .venv/bin/snakemake --cores $(CORES) $(ARGS)
+
+suggest: env  ## say which layers of your model to adapt to your data: MODEL=... DATA=my.jsonl
+	@$(IN_ENV) COLOCATE_COMMAND="make suggest MODEL=$(MODEL) DATA=$(DATA)" .venv/bin/python -m colocate.suggest \
+		--model "$(MODEL)" --data "$(DATA)" --cores $(CORES) $(ARGS)
 
 test: env  ## run all tests that this machine can run
 	@$(IN_ENV) .venv/bin/python -m pytest $(ARGS)

@@ -12,6 +12,8 @@ container: "envs/colocate.sif"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/files.smk"
+include: "workflow/rules/settings.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/profiles.smk"
@@ -36,14 +38,17 @@ localrules:
     fetch_benchmark,
     fetch_mixture,
     check_pairs,
+    check_tokens,
     check_contamination,
     record_config,
     select_layers,
     resolve_arm,
+    score_metrics,
     contrast_arms,
     judge_claims,
     recommend_layers,
     compare_models,
+    reanalyse_print,
     collect_compute,
     draw_figure,
     write_report,

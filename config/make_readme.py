@@ -19,6 +19,13 @@ rule reruns exactly when a key that it uses changes.
 Your own model is one more entry of `models` (a hub id with its revision, or a folder) and its name in
 `select.models`; your own training data is one more entry of `mixture.sources`.
 
+Off by default, each by a key of its own: learning rates tuned for every arm on validate (`training.tuning`), what each
+layer gains by training (`select.layer_gain`; `gain.yaml` is that study for SmolLM2), random and shuffled twins
+(`twins`), pairs made from benchmarks or by the model itself (`pairs.made`, and `pairs: made` in a profile), a released
+fine-tune to compare with (`models.NAME.released`), DoRA, rsLoRA and LoRA+ (`training.lora.variant`,
+`training.lora_plus_ratio`, or per arm). `make suggest MODEL=... DATA=my.jsonl` writes and runs a short study of your
+own.
+
 ## Every key
 
 `NAME` stands for a name of your choice. This table is written by `python config/make_readme.py` from the schema.

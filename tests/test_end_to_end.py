@@ -6,6 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 
+from colocate import gain
 from conftest import Checkout
 
 ARMS = ["base", "colocated", "positional_both", "mid_block"]
@@ -13,6 +14,12 @@ BENCHMARKS = ["mini_arc", "mini_math"]
 STATISTICS = [
     "correlations.csv",
     "specifications.csv",
+    "specification_curve.json",
+    "selection.csv",
+    "stability.csv",
+    "domains.csv",
+    "twins.csv",
+    "regret.csv",
     "contrasts.csv",
     "power.csv",
     "claims.csv",
@@ -160,19 +167,27 @@ def test_a_failed_job_says_which_why_and_where(tiny_study, tmp_path):
 
 @pytest.mark.slow
 def test_layer_gain_and_arms_made_from_it(tiny_study, tmp_path):
-    """One training per layer, joined into a profile, from which a layer set and an arm are made."""
+    """Trainings on single layers, on all but one and on blocks, as profiles, and an arm made from one of them."""
     checkout = copy_of(tiny_study, tmp_path / "checkout")
     arms = {"gainful": {"lora": "gaining"}, "elsewhere": {"lora": "other"}}
     sets = {"gaining": {"top": 2, "by": "layer_gain"}, "other": {"minus": ["everywhere", "gaining"]}}
-    select = {"layer_gain": True, "arms": ["base", "colocated", "gainful", "elsewhere"]}
-    checkout.overlay(
-        "gain", {"select": select, "arms": arms, "layer_sets": sets, "statistics": {"primary_against": []}}
-    )
-    checkout.snakemake("train")
+    select = {"layer_gain": ["alone", "without", "block"], "arms": ["base", "colocated", "gainful", "elsewhere"]}
+    study = {"select": select, "arms": arms, "layer_sets": sets, "statistics": {"primary_against": []}}
+    checkout.overlay("gains", study | {"gain": {"max_tokens": 2000}})
+    checkout.snakemake("train", "profiles")
     folder = results(checkout, "tiny", "tiny")
-    gain = pd.read_csv(folder / "profiles/layer_gain.csv")
-    assert gain["layer"].tolist() == [0, 1, 2, 3]
-    best = sorted(gain.sort_values("value")["layer"].tail(2).tolist())
+    gains = {name: pd.read_csv(folder / f"profiles/{name}.csv") for name in gain.PROFILES.values()}
+    for table in gains.values():
+        assert table["layer"].tolist() == [0, 1, 2, 3]
+        assert table["value"].notna().all()
+    records = {
+        path.parent.name: json.loads(path.read_text()) for path in folder.glob("layer_gain_without/*/seed0.json")
+    }
+    assert records["layerall"]["layers"] == [0, 1, 2, 3]
+    assert records["layer1"]["layers"] == [0, 2, 3]
+    lost = records["layer1"]["loss"] - records["layerall"]["loss"]
+    assert gains["layer_gain_without"]["value"][1] == pytest.approx(lost)
+    best = sorted(gains["layer_gain"].sort_values("value")["layer"].tail(2).tolist())
     assert json.loads((folder / "arms/gainful/seed0.json").read_text())["lora_layers"] == best
     rest = json.loads((folder / "arms/elsewhere/seed0.json").read_text())["lora_layers"]
     assert sorted(best + rest) == [0, 1, 2, 3]
@@ -180,6 +195,59 @@ def test_layer_gain_and_arms_made_from_it(tiny_study, tmp_path):
     colocated = [path.stat().st_mtime for path in (folder / "adapters/colocated/seed0").glob("*")]
     before = results(tiny_study, "tiny", "tiny") / "adapters/colocated/seed0"
     assert colocated == [path.stat().st_mtime for path in before.glob("*")]
+
+
+@pytest.mark.slow
+def test_tuned_rates_twins_made_pairs_and_a_released_fine_tune(tiny_study, tmp_path):
+    """What is off by default, in one study: each leaves its file, and what reads it gets it."""
+    from tiny import GEOMETRY, make_model
+
+    checkout = copy_of(tiny_study, tmp_path / "checkout")
+    released = {"source": f"path:{make_model(tmp_path / 'released', seed=1)}", "geometry": GEOMETRY, "dtype": "float32"}
+    arms = ["base", "colocated", "temperature_sensitive"]
+    checkout.overlay(
+        "more",
+        {
+            "models": {"tiny": {"released": "released_tiny"}, "released_tiny": released},
+            "select": {
+                "profiles": ["sensitivity_all", "rope_output", "sensitivity_made", "gradient_norm", "input_output_cka"],
+                "arms": arms,
+                "arm_profiles": ["weight_change"],
+            },
+            "profiles": {"gradient_norm": {"max_examples": 4}},
+            "pairs": {"made": [{"kind": "benchmark", "benchmark": "mini_arc", "n": 12}]},
+            "twins": {"random": 1, "shuffled": 1},
+            "training": {"tuning": {"lr_lora": [1e-4, 1e-3, 1e-2], "max_tokens": 1500}},
+            "statistics": {"primary_against": []},
+        },
+    )
+    checkout.snakemake("profiles", "train", "statistics")
+    folder = results(checkout, "tiny", "tiny")
+    resolved = {arm: json.loads((folder / f"arms/{arm}/seed0.json").read_text()) for arm in arms[1:]}
+    tuning = resolved["colocated"]["tuning"]
+    losses = [one["loss"] for one in tuning["grid"]]
+    assert [one["lr_lora"] for one in tuning["grid"]] == [1e-4, 1e-3, 1e-2]
+    assert losses[tuning["chosen"]] == min(loss for loss in losses if loss is not None)
+    assert resolved["colocated"]["lr_lora"] == tuning["grid"][tuning["chosen"]]["lr_lora"]
+    assert tuning["at_edge"] == (["lr_lora"] if tuning["chosen"] in (0, 2) else [])
+    assert resolved["temperature_sensitive"]["tuning"] is None  # its rate is lr_garfa, of which no list is given
+    assert resolved["temperature_sensitive"]["n_trainable"] == 2
+    for path in (
+        "random0/sensitivity_all",
+        "random0/rope_output",
+        "shuffled0/sensitivity_all",
+        "shuffled0/rope_output",
+    ):
+        assert pd.read_csv(folder / f"twins/{path}.csv")["layer"].tolist() == [0, 1, 2, 3]
+    made = [json.loads(line) for line in (folder / "pairs/made.jsonl").read_text().splitlines()]
+    items = pd.read_parquet(folder / "profiles/sensitivity_made.items.parquet")
+    assert set(items["item"]) == {pair["id"] for pair in made}
+    assert (pd.read_csv(folder / "profiles/gradient_norm.csv")["n"] == 4).all()
+    assert pd.read_parquet(folder / "profiles/input_output_cka.items.parquet").empty  # a metric without items
+    changed = pd.read_csv(folder / "arm_profiles/released/seed0/weight_change.csv")
+    assert (changed["value"] > 0.1).all()  # other random weights
+    rules = set(pd.read_csv(checkout.folder / "results/tiny/compute.csv")["rule"])
+    assert {"tune_arm", "profile_twin", "make_pairs", "profile_released"} <= rules
 
 
 @pytest.mark.slow

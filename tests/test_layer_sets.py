@@ -3,9 +3,11 @@
 import math
 
 import pytest
+import yaml
 
-from colocate import layer_sets
+from colocate import config, layer_sets
 from colocate.errors import InputError
+from conftest import ROOT
 
 SHAPES = {"q_proj": [8, 8], "k_proj": [4, 8], "v_proj": [4, 8], "o_proj": [8, 8]}
 GEOMETRY = {
@@ -14,7 +16,8 @@ GEOMETRY = {
     "rope_layers": list(range(10)),
     "linear_shapes": {str(layer): SHAPES for layer in range(10)},
 }
-TRAINING = {"lora": {"rank": 4, "alpha": 8, "dropout": 0.1, "targets": list(SHAPES)}, "lr_lora": 1e-3, "lr_garfa": 1e-2}
+LORA = {"variant": "lora", "rank": 4, "alpha": 8, "dropout": 0.1, "targets": list(SHAPES)}
+TRAINING = {"lora": LORA, "lr_lora": 1e-3, "lr_garfa": 1e-2, "lora_plus_ratio": 1}
 RULES = {"top": {"top": 3, "by": "p"}, "all": {"all": True}, "drawn": {"random": 3}}
 SETS = {"top": [1, 4, 7], "all": list(range(10))}
 
@@ -45,6 +48,10 @@ def test_segments_are_those_of_the_paper():
         ({"spaced": 5}, [1, 3, 5, 7, 9]),
         ({"spaced": 2}, [2, 7]),
         ({"window": [4, 3]}, [4, 5, 6]),
+        ({"window": [0.4, 0.3]}, [4, 5, 6]),
+        ({"window": [0, 0.3]}, [0, 1, 2]),
+        ({"shift": ["b", -2]}, [0, 1]),
+        ({"shift": ["a", 0.3]}, [4, 5]),
         ({"layers": [9, 0]}, [0, 9]),
         ({"all": True}, list(range(10))),
         ({"union": ["a", "b"]}, [1, 2, 3]),
@@ -67,6 +74,17 @@ def test_what_would_make_a_set_an_accident_is_refused_by_name():
         layer_sets.select("s", {"layers": [1, 12]}, 10)
     with pytest.raises(InputError, match="gives no layer"):
         layer_sets.select("s", {"minus": ["a", "a"]}, 10, None, {"a": [1]})
+
+
+@pytest.mark.parametrize(("distance", "moved"), [(-3, "moved by -3"), (7, "moved by 7"), (0, "moved by 0")])
+def test_a_shift_out_of_the_model_says_how_far_one_can_go(distance, moved):
+    with pytest.raises(InputError, match=rf"layer_sets\.s: b \[2, 3\] {moved} .*moves from -2 to 6 other than 0"):
+        layer_sets.select("s", {"shift": ["b", distance]}, 10, None, {"b": [2, 3]})
+
+
+def test_a_window_begins_at_a_whole_layer():
+    with pytest.raises(InputError, match=r"layer_sets\.s: found first layer 1\.5"):
+        layer_sets.select("s", {"window": [1.5, 3]}, 10)
 
 
 def test_a_tie_inside_the_set_is_no_tie_at_its_edge():
@@ -116,11 +134,183 @@ def test_layers_without_rope_are_refused_as_garfa_targets():
         layer_sets.resolve("arm", 0, {"garfa": "top"}, None, RULES, SETS, geometry, TRAINING)
 
 
-def test_layer_gain_is_a_mean_over_seeds_with_a_t_interval():
-    gains = [{"layer": layer, "seed": seed, "gain": layer + seed} for layer in (0, 1) for seed in (0, 1)]
-    profile = layer_sets.gain_profile(gains)
-    assert list(profile.columns) == ["layer", "value", "ci_low", "ci_high", "n"]
-    assert profile["value"].tolist() == [0.5, 1.5]
-    # t(0.975, 1 df) = 12.706; the standard error of {0, 1} is 0.5.
-    assert profile["ci_low"].tolist() == pytest.approx([0.5 - 12.7062 / 2, 1.5 - 12.7062 / 2], abs=1e-3)
-    assert layer_sets.gain_profile(gains[::2])["ci_low"].isna().all()
+def test_two_profiles_that_name_the_same_layers_leave_no_two_by_two():
+    """Arms with one part on S and one on R are refused where S = R; others are not."""
+    rules = RULES | {"other": {"top": 3, "by": "q"}}
+    sets = SETS | {"other": [1, 4, 7]}
+
+    def resolved(entry: dict) -> dict:
+        return layer_sets.resolve("arm", 0, entry, None, rules, sets, GEOMETRY, TRAINING)
+
+    with pytest.raises(InputError, match=r"other \(by q\) and top \(by p\) are the same layers \[1, 4, 7\].*smaller"):
+        resolved({"lora": "top", "garfa": "other"})
+    assert resolved({"lora": "other", "garfa": "other"})["lora_layers"] == [1, 4, 7]
+    sets["other"] = [1, 4, 8]
+    assert resolved({"lora": "top", "garfa": "other"})["garfa_layers"] == [1, 4, 8]
+
+
+def test_temperatures_train_as_many_parameters_as_garfa():
+    control, garfa = resolve({"temperature": "top"}), resolve({"garfa": "top"})
+    assert control["temperature_layers"] == garfa["garfa_layers"] == [1, 4, 7]
+    assert (control["lora_layers"], control["garfa_layers"]) == ([], [])
+    assert control["n_trainable"] == garfa["n_trainable"] == 3 * 2
+
+
+def test_an_arms_own_rates_variant_and_ratio_come_before_the_defaults():
+    plain = resolve({"lora": "top"})
+    assert (plain["variant"], plain["lora_plus_ratio"], plain["lr_lora"]) == ("lora", 1, 1e-3)
+    own = resolve({"lora": "top", "variant": "dora", "lora_plus_ratio": 16, "lr_lora": 0.5})
+    assert (own["variant"], own["lora_plus_ratio"], own["lr_lora"]) == ("dora", 16, 0.5)
+    magnitudes = 3 * sum(rows for rows, _ in SHAPES.values())
+    assert own["n_trainable"] == plain["n_trainable"] + magnitudes
+
+
+# ------------------------------------------------------------------------------------------ the catalogue of the config
+
+# Layers, KV heads, shapes (out, in) of a layer: SmolLM2 has 9 query and 3 KV heads of 64, Llama 3.1 8B 32 and 8 of 128.
+MODELS = {
+    "smollm2": (30, 3, {"q": (576, 576), "kv": (192, 576), "o": (576, 576), "up": (1536, 576), "down": (576, 1536)}),
+    "llama31": (
+        32,
+        8,
+        {"q": (4096,) * 2, "kv": (1024, 4096), "o": (4096,) * 2, "up": (14336, 4096), "down": (4096, 14336)},
+    ),
+}
+PROJECTIONS = {"q": "q", "k": "kv", "v": "kv", "o": "o", "gate": "up", "up": "up", "down": "down"}
+
+
+def geometry_of(model: str) -> dict:
+    n_layers, n_kv_heads, shapes = MODELS[model]
+    layer = {f"{name}_proj": list(shapes[kind]) for name, kind in PROJECTIONS.items()}
+    return {
+        "n_layers": n_layers,
+        "n_kv_heads": n_kv_heads,
+        "rope_layers": list(range(n_layers)),
+        "linear_shapes": {str(number): layer for number in range(n_layers)},
+    }
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> dict:
+    study = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    study["select"] |= {"arms": list(study["arms"]), "layer_gain": ["alone"]}
+    study["select"]["profiles"] += ["input_output_cka", "input_output_cosine", "gradient_norm"]
+    return config.complete(study)
+
+
+def sets_of(study: dict, n_layers: int) -> dict[str, list[int]]:
+    """Every set of the catalogue, by profiles of which S are late layers, R early ones, and the rest in between."""
+    late = {layer: float(layer) for layer in range(n_layers)}
+    profiles = {
+        "sensitivity_all": late | {n_layers - 1: -1.0},  # the last layer is not in S
+        "rope_output": {layer: -value for layer, value in late.items()},
+        "input_output_cka": {layer: math.cos(layer) for layer in late},
+        "input_output_cosine": {layer: math.sin(3 * layer) for layer in late},
+        "gradient_norm": {layer: -abs(layer - n_layers / 2 + 0.3) for layer in late},
+        "layer_gain": {layer: math.cos(2 * layer) for layer in late},
+    }
+    rules = {name: rule for name, rule in study["layer_sets"].items() if "random" not in rule}
+    found: dict[str, list[int]] = {}
+    for name in sorted(rules, key=lambda name: "shift" in rules[name]):
+        found[name] = layer_sets.select(name, rules[name], n_layers, profiles.get(rules[name].get("by")), found)
+    return found
+
+
+def resolved_catalogue(study: dict, model: str, seed: int = 0) -> dict[str, dict]:
+    geometry, arms = geometry_of(model), study["arms"]
+    sets = sets_of(study, geometry["n_layers"])
+    return {
+        name: layer_sets.resolve(
+            name,
+            seed,
+            arms[name],
+            arms[arms[name]["budget"].removeprefix("match ")] if "budget" in arms[name] else None,
+            study["layer_sets"],
+            sets,
+            geometry,
+            study["training"],
+        )
+        for name in arms
+        if name != "base"
+    }
+
+
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_every_arm_of_the_catalogue(catalogue, model):
+    """Layers by the rule, parameters counted anew from the definition, budgets as close as ranks allow."""
+    n_layers, n_kv_heads, shapes = MODELS[model]
+    sizes = {f"{name}_proj": shapes[kind] for name, kind in PROJECTIONS.items()}
+    everywhere, arms = list(range(n_layers)), resolved_catalogue(catalogue, model)
+    k = round(0.28 * n_layers)
+    late, early = everywhere[-k - 1 : -1], everywhere[:k]
+    expected = {  # (LoRA, GARFA, temperatures)
+        "colocated": (late, late, []),
+        "lora_sensitive_garfa_positional": (late, early, []),
+        "lora_positional_garfa_sensitive": (early, late, []),
+        "positional_both": (early, early, []),
+        "lora_sensitive": (late, [], []),
+        "garfa_sensitive": ([], late, []),
+        "garfa_everywhere": ([], everywhere, []),
+        "garfa_shifted": ([], [layer - 2 for layer in late], []),
+        "garfa_shifted_2": ([], [layer - 4 for layer in late], []),
+        "garfa_shifted_3": ([], [layer - 8 for layer in late], []),
+        "temperature_sensitive": ([], [], late),
+        "lora_temperature_sensitive": (late, [], late),
+        "standard_lora": (everywhere, [], []),
+        "standard_lora_full_rank": (everywhere, [], []),
+        "early": (early, [], []),
+        "late": (everywhere[-k:], [], []),
+        "block_1": (early, [], []),
+        "block_7": (everywhere[-k:], [], []),
+        "mid_block": (everywhere[n_layers // 5 : 4 * n_layers // 5], [], []),
+    }
+    for name, parts in expected.items():
+        assert tuple(arms[name][f"{part}_layers"] for part in layer_sets.PARTS) == parts, name
+    assert {len(arms[f"block_{number}"]["lora_layers"]) for number in range(1, 8)} == {k}
+    assert [arms[f"segment_{number}"]["lora_layers"] for number in range(1, 6)] == [
+        everywhere[i * n_layers // 5 : (i + 1) * n_layers // 5] for i in range(5)
+    ]
+    assert len(arms["top_cka"]["lora_layers"]) == n_layers // 2
+    assert [len(arms[name]["lora_layers"]) for name in ("low_cosine", "top_gradient", "top_gain", "spaced")] == [k] * 4
+    draws = [arms[f"random_draws-draw{number}"] for number in range(19)]
+    assert len({tuple(arm["lora_layers"]) for arm in draws}) == 19
+    assert all(arm["lora_layers"] == arm["garfa_layers"] for arm in draws)
+
+    for name, arm in arms.items():
+        ranks = (
+            arm["rank"] if isinstance(arm["rank"], dict) else dict.fromkeys(map(str, arm["lora_layers"]), arm["rank"])
+        )
+        unit = sum(sum(sizes[target]) for target in arm["targets"])
+        counted = sum(ranks[str(layer)] * unit for layer in arm["lora_layers"])
+        counted += n_kv_heads * (len(arm["garfa_layers"]) + len(arm["temperature_layers"]))
+        if arm["variant"] == "dora":
+            counted += len(arm["lora_layers"]) * sum(sizes[target][0] for target in arm["targets"])
+        assert arm["n_trainable"] == counted, name
+        entry = catalogue["arms"][name]
+        if "budget" not in entry:
+            assert arm["budget_deviation"] == 0, name
+            continue
+        target = arms[entry["budget"].removeprefix("match ")]["n_trainable"]
+        assert arm["budget_deviation"] == arm["n_trainable"] - target, name
+        assert abs(arm["budget_deviation"]) <= unit / 2, f"{name}: half of one rank on one layer is as close as it gets"
+        assert max(ranks.values()) - min(ranks.values()) <= 1, name
+
+
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_as_published_the_scale_falls_with_the_rank_and_beside_it_it_does_not(catalogue, model):
+    arms = resolved_catalogue(catalogue, model)
+
+    def numbers(name: str, key: str) -> list[float]:
+        value, layers = arms[name][key], arms[name]["lora_layers"]
+        return list(value.values()) if isinstance(value, dict) else [value] * len(layers)
+
+    def scales(name: str) -> list[float]:
+        return [alpha / rank for alpha, rank in zip(numbers(name, "alpha"), numbers(name, "rank"), strict=True)]
+
+    published, sound = "mid_block_as_published", "mid_block_same_scale"
+    assert set(numbers(published, "alpha")) == {128}
+    assert numbers(published, "rank") == numbers(sound, "rank")
+    assert scales("standard_lora_as_published") == [2.0] * MODELS[model][0]
+    assert scales(sound) == pytest.approx([2.0] * len(arms[sound]["lora_layers"]))
+    assert max(scales(published)) < 1.25  # rank 64 of all layers on three fifths of them is about 107
+    assert arms[published]["n_trainable"] == arms[sound]["n_trainable"]

@@ -78,6 +78,44 @@ def test_training_time_follows_tokens_parameters_and_threads(study, empty):
     assert seconds(vocab=2) == pytest.approx(grown * seconds())
 
 
+def test_short_trainings_take_their_own_tokens_and_one_held_out_split(study, empty):
+    study["training"] |= {"heldout_examples": 0, "max_tokens": 24000}
+    study["training"]["tuning"]["max_tokens"], study["gain"]["max_tokens"] = 8000, 6000
+    model = study["models"]["smollm2-135m"]
+    of = {rule: plan.passes(rule, study, model, "float32") for rule in ("train_arm", "tune_arm", "gain_layer")}
+    assert of["train_arm"] == 3 * of["tune_arm"] == 4 * of["gain_layer"]
+    study["training"]["heldout_examples"] = 10
+    more = {rule: plan.passes(rule, study, model, "float32") - of[rule] for rule in of}
+    assert more["train_arm"] == 2 * more["tune_arm"] == 2 * more["gain_layer"] > 0
+
+
+def test_twins_cost_the_mean_of_the_two_primary_profiles(study):
+    model = study["models"]["smollm2-135m"]
+    each = [
+        plan.profile_passes(study, study["profiles"][name], model, "float32")
+        for name in ("sensitivity_all", "rope_output")
+    ]
+    assert plan.passes("profile_twin", study, model, "float32") == sum(each) / 2
+
+
+def test_made_pairs_cost_generation_where_the_model_answers(study):
+    model = study["models"]["smollm2-135m"]
+    study["pairs"]["made"] = [{"kind": "benchmark", "benchmark": "mini_arc", "n": 200}]
+    assert plan.passes("make_pairs", study, model, "float32") == 0
+    study["pairs"]["made"].append({"kind": "own_answers", "benchmark": "mini_math", "n": 50})
+    assert plan.passes("make_pairs", study, model, "float32") == 50 * plan.ANSWER_PASSES
+
+
+def test_profiles_of_examples_pay_for_a_backward_pass_and_patching_for_every_layer(study):
+    model = study["models"]["smollm2-135m"]
+
+    def passes(**entry) -> float:
+        return plan.profile_passes(study, entry, model, "float32")
+
+    assert passes(metric="gradient_norm", max_examples=10) == 10 * plan.EXAMPLE_TOKENS * plan.BACKWARD
+    assert passes(metric="patching") == pytest.approx(plan.SUFFIX * 30 * passes(metric="probe"))
+
+
 def test_rope_profiles_stay_float32_on_bfloat16_machines(study, empty):
     study["select"]["profiles"] = ["rope_output"]
     speed = {device: plan.modelled_seconds("profile_layers", study, device) for device in ("float32", "bfloat16")}

@@ -19,6 +19,7 @@ DEFAULT_JOBS = {
     "check_pairs": 1,
     "fetch_mixture": 1,
     "check_contamination": 1,
+    "check_tokens": 1,
     "profile_layers": 5,
     "select_layers": 4,
     "resolve_arm": 14,
@@ -26,6 +27,9 @@ DEFAULT_JOBS = {
     "profile_arm": 14,
     "evaluate_arm": 15 * 6,
     "correlate_profiles": 1,
+    "resample_items": 1,
+    "score_metrics": 1,
+    "reanalyse_print": 1,
     "contrast_arms": 1,
     "judge_claims": 1,
     "recommend_layers": 1,
@@ -70,12 +74,51 @@ def test_targets_ask_for_their_stage_and_no_more(checkout, target, present, abse
 
 
 def test_layer_gain_and_draws_where_selected(checkout):
-    checkout.overlay("more", {"select": {"layer_gain": True, "arms": ["base", "colocated", "random_draws"]}})
+    gains = ["alone", "without", "block"]
+    checkout.overlay("more", {"select": {"layer_gain": gains, "arms": ["base", "colocated", "random_draws"]}})
     planned = plan(checkout)
-    assert planned["gain_layer"] == 30 * 2
-    assert planned["join_layer_gain"] == 1
+    assert planned["gain_layer"] == (30 + 31 + 30) * 2  # what a layer adds is measured against all layers
+    assert planned["join_layer_gain"] == 3
     assert planned["train_arm"] == 2 * (1 + 19)
     assert planned["evaluate_arm"] == 6 * (1 + 2)  # the draws are measured by held-out loss alone
+
+
+def test_rates_are_tried_once_for_each_arm_and_draw_by_draw_never(checkout):
+    rates = {"lr_lora": [1e-4, 5e-4, 2e-3], "lr_garfa": [1e-3, 1e-2, 1e-1]}
+    arms = ["base", "colocated", "lora_sensitive", "garfa_sensitive", "random_draws"]
+    overlay = {"training": {"tuning": rates}, "select": {"arms": arms}, "statistics": {"primary_against": []}}
+    checkout.overlay("tuned", overlay)
+    planned = plan(checkout, "train")
+    assert planned["tune_arm"] == 9 + 3 + 3 + 9  # the 19 draws of random layers share the rates of the first
+    assert planned["train_arm"] == 2 * (3 + 19)
+
+
+def test_twins_made_pairs_and_a_released_fine_tune_where_selected(checkout):
+    overlay = {
+        "models": {
+            "smollm2-135m": {"released": "tuned"},
+            "tuned": {"source": "path:elsewhere", "geometry": dict(GEOMETRY)},
+        },
+        "twins": {"random": 5, "shuffled": 2},
+        "pairs": {"made": [{"kind": "benchmark", "benchmark": "mini_arc"}]},
+        "select": {
+            "profiles": ["sensitivity_all", "sensitivity_made", "rope_output", "gradient_norm"],
+            "arm_profiles": ["linear_cka", "weight_change"],
+        },
+    }
+    checkout.overlay("controls", overlay)
+    planned = plan(checkout)
+    assert planned["profile_twin"] == 7 * 2  # the two primary profiles of each
+    assert planned["make_pairs"] == 1
+    assert planned["profile_released"] == 2
+    assert planned["fetch_model"] == planned["prepare_model"] == 2
+    assert planned["describe_model"] == 1  # nothing else is measured of the fine-tune
+    commands = checkout.snakemake("--dry-run", "--printshellcmds", *PLAIN, "profiles").stdout
+    pattern = r"--pairs (\S+) .*?--examples ?(.*?) --profile \S+/profiles/(\w+)\.csv"
+    inputs = {name: (pairs, examples) for pairs, examples, name in re.findall(pattern, commands)}
+    assert inputs["sensitivity_made"][0].endswith("smollm2-135m/pairs/made.jsonl")
+    assert inputs["sensitivity_all"] == ("data/pairs/tasks.jsonl", "")
+    assert inputs["gradient_norm"][1].endswith("mixture/train.jsonl")
 
 
 def test_two_names_for_one_arm_are_one_training(checkout):
@@ -100,7 +143,10 @@ def test_every_job_has_log_benchmark_digests_and_resources(checkout):
     """Every rule that runs a script: log, benchmark, the three digests, threads, memory, time, GPUs."""
     text = "".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
     rules = re.split(r"^rule ", text, flags=re.MULTILINE)[1:]
-    assert {rule.split(":")[0] for rule in rules} >= set(DEFAULT_JOBS) | {"gain_layer", "fetch_benchmark"}
+    assert {rule.split(":")[0] for rule in rules} >= set(DEFAULT_JOBS) | {
+        *("gain_layer", "join_layer_gain", "fetch_benchmark"),
+        *("make_pairs", "profile_twin", "profile_released", "tune_arm"),
+    }
     for rule in rules:
         name = rule.split(":")[0]
         for part in (
@@ -131,6 +177,7 @@ def test_settings_of_a_job_are_sorted_json_of_what_it_uses(checkout):
     training = [json.loads(settings) for name, settings in found if name == "train_arm"]
     assert {values["seed"] for values in training} == {0, 1}
     assert all("prices" not in values and "evaluation" not in values for values in training)
+    assert all("tuning" not in values["training"] for values in training)  # what it chose is in the resolved arm
 
 
 def test_a_wrong_config_stops_before_any_job(checkout):

@@ -12,7 +12,8 @@ from tiny import make_tokenizer
 
 TARGETS = ("q_proj", "v_proj", "down_proj")
 SETTINGS = {"max_tokens": 3000, "epochs": 2, "tokens_per_step": 300, "max_length": 256, "checkpoint_every": 2}
-FILES = ["adapter_config.json", "adapter_model.safetensors", "alphas.csv", "heldout.parquet", "training_log.csv"]
+FILES = [f"adapter_{name}" for name in ("config.json", "model.safetensors")]
+FILES += ["alphas.csv", "heldout.parquet", "temperatures.csv", "training_log.csv"]
 
 
 def write_mixture(folder):

@@ -11,10 +11,17 @@ from pathlib import Path
 
 import yaml
 
+from colocate import gain
 from colocate.errors import InputError
+from colocate.layer_sets import PARTS
+from colocate.profiles import METRICS
 
 SCHEMA = Path(__file__).resolve().parents[2] / "workflow/schemas/config.schema.yaml"
-SET_RULES = ("top", "bottom", "segments", "depth", "random", "spaced", "window", "layers", "all", "union", "minus")
+SET_RULES = (
+    *("top", "bottom", "segments", "depth", "random", "spaced", "window", "shift", "layers", "all", "union", "minus"),
+)
+RELEASED = "released"  # in paths, the name of a model's released fine-tune among its arms
+FEWEST_RATES = 3  # with fewer learning rates, every choice is at the edge of its list
 
 
 def schema() -> dict:
@@ -70,6 +77,8 @@ def _with_defaults(value, part: dict, definitions: dict):
         if isinstance(extra, dict):
             for key in value:
                 value[key] = _with_defaults(value[key], extra, definitions)
+    if isinstance(value, list) and "items" in part:
+        value = [_with_defaults(one, part["items"], definitions) for one in value]
     return value
 
 
@@ -96,18 +105,38 @@ def complete(config: dict) -> dict:
 def _need(condition: bool, key: str, found, allowed) -> None:
     if not condition:
         choice = ", ".join(map(str, allowed)) if isinstance(allowed, list) else allowed
-        raise InputError(f"config: {key}: found {found!r}; allowed: {choice}")
+        near = difflib.get_close_matches(str(found), allowed, n=1) if isinstance(allowed, list) else []
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise InputError(f"config: {key}: found {found!r}{hint}; allowed: {choice}")
 
 
 def _check_references(config: dict) -> None:
-    select, sets, arms, profiles = config["select"], config["layer_sets"], config["arms"], config["profiles"]
+    select = config["select"]
     for catalogue in ("models", "profiles", "arms", "benchmarks"):
         for name in select[catalogue]:
             _need(name in config[catalogue], f"select.{catalogue}", name, sorted(config[catalogue]))
     _need(
         "base" in select["arms"], "select.arms", select["arms"], "a list with base in it: every arm is compared with it"
     )
-    for name, model in config["models"].items():
+    _check_models(config["models"])
+    _check_profiles(config)
+    _check_sets(config["layer_sets"], config["profiles"])
+    for name, arm in config["arms"].items():
+        _check_arm(name, arm, config["arms"], config["layer_sets"])
+    for key, rates in config["training"]["tuning"].items():
+        if isinstance(rates, list):
+            _need(
+                len(rates) == 0 or len(rates) >= FEWEST_RATES,
+                f"training.tuning.{key}",
+                rates,
+                f"an empty list, or at least {FEWEST_RATES} rates: of fewer, the chosen one is always at the edge",
+            )
+    _check_statistics(config)
+    _check_selected_sets(config)
+
+
+def _check_models(models: dict) -> None:
+    for name, model in models.items():
         needed = {"pypi": "sha256", "hf": "revision"}.get(model["source"].split(":")[0])
         if needed:
             _need(needed in model, f"models.{name}", "no " + needed, f"{needed}, so that the model is always the same")
@@ -118,70 +147,119 @@ def _check_references(config: dict) -> None:
             shape["n_kv_heads"],
             f"a divisor of n_heads = {shape['n_heads']}",
         )
+        if "released" in model:
+            other, key = model["released"], f"models.{name}.released"
+            _need(other in models and other != name, key, other, sorted(set(models) - {name}))
+            differing = [part for part in shape if part != "vocab" and models[other]["geometry"][part] != shape[part]]
+            _need(not differing, key, other, f"a model of the same geometry; {', '.join(differing)} differ")
+
+
+def _check_profiles(config: dict) -> None:
+    for name, entry in config["profiles"].items():
+        _need(
+            name not in gain.PROFILES.values(), "profiles", name, "another name: select.layer_gain makes this profile"
+        )
+        known = METRICS[entry["metric"]]
+        allowed = {"metric", *known.settings} | ({"pairs"} if known.needs == "pairs" else set())
+        for key in entry:
+            _need(key in allowed, f"profiles.{name}", key, f"settings of {known.name}: {', '.join(sorted(allowed))}")
+        if entry.get("pairs") == "made" and name in config["select"]["profiles"]:
+            _need(config["pairs"]["made"], "pairs.made", [], f"how to make them: profile {name} has `pairs: made`")
+    for number, made in enumerate(config["pairs"]["made"]):
+        _need(
+            made["benchmark"] in config["benchmarks"],
+            f"pairs.made[{number}].benchmark",
+            made["benchmark"],
+            sorted(config["benchmarks"]),
+        )
+
+
+def _check_sets(sets: dict, profiles: dict) -> None:
     for name, rule in sets.items():
         kinds = [kind for kind in SET_RULES if kind in rule]
         _need(len(kinds) == 1, f"layer_sets.{name}", kinds or "no rule", f"exactly one of {', '.join(SET_RULES)}")
         if kinds[0] in ("top", "bottom"):
             _need("by" in rule, f"layer_sets.{name}", "no by", "by: a profile, or layer_gain")
             _need(
-                rule["by"] in [*profiles, "layer_gain"],
+                rule["by"] in [*profiles, *gain.PROFILES.values()],
                 f"layer_sets.{name}.by",
                 rule["by"],
-                [*sorted(profiles), "layer_gain"],
+                [*sorted(profiles), *gain.PROFILES.values()],
             )
-        for other in rule.get("union", []) + rule.get("minus", []):
-            _need(other in sets and other != name, f"layer_sets.{name}.{kinds[0]}", other, sorted(set(sets) - {name}))
-    for name, arm in arms.items():
-        for part in ("lora", "garfa"):
-            if part in arm:
-                _need(arm[part] in sets, f"arms.{name}.{part}", arm[part], sorted(sets))
-        _need(name == "base" or "lora" in arm or "garfa" in arm, f"arms.{name}", arm, "lora and/or garfa: a layer set")
-        _need(name != "base" or not arm, "arms.base", arm, "{}: base is the untrained model")
-        if "budget" in arm:
-            other = arm["budget"].removeprefix("match ")
-            _need(
-                other in arms and other not in (name, "base"),
-                f"arms.{name}.budget",
-                other,
-                sorted(set(arms) - {name, "base"}),
-            )
-            _need("lora" in arm, f"arms.{name}.budget", "no lora", "lora: a budget sets LoRA's ranks")
-            _need(
-                "budget" not in arms[other],
-                f"arms.{name}.budget",
-                arm["budget"],
-                f"an arm without a budget of its own; {other} has one",
-            )
-    chosen = config["statistics"]
-    _need(chosen["reference"] in arms, "statistics.reference", chosen["reference"], sorted(arms))
+        for other in set_parts(rule):
+            usable = sorted(part for part in set(sets) - {name} if "random" not in sets[part])
+            _need(other in usable, f"layer_sets.{name}.{kinds[0]}", other, usable)
+    for name, rule in sets.items():
+        reached = set_parts(rule)
+        for part in reached:  # grows: the parts of a part follow
+            _need(part != name, f"layer_sets.{name}", reached, "sets that are not made from this one again")
+            reached += [inner for inner in set_parts(sets[part]) if inner not in reached]
+
+
+def _check_arm(name: str, arm: dict, arms: dict, sets: dict) -> None:
+    _need(name != RELEASED, "arms", name, "another name: this one is that of a model's released fine-tune")
+    for part in PARTS:
+        if part in arm:
+            _need(arm[part] in sets, f"arms.{name}.{part}", arm[part], sorted(sets))
+    _need(name == "base" or set(PARTS) & set(arm), f"arms.{name}", arm, "lora, garfa and/or temperature: a layer set")
+    _need(name != "base" or not arm, "arms.base", arm, "{}: base is the untrained model")
+    for key in ("variant", "lora_plus_ratio", "rank", "alpha", "targets", "lr_lora"):
+        _need(key not in arm or "lora" in arm, f"arms.{name}.{key}", "no lora", "lora: this key is about LoRA")
+    if "budget" in arm:
+        other = arm["budget"].removeprefix("match ")
+        choices = sorted(set(arms) - {name, "base"})
+        _need(other in choices, f"arms.{name}.budget", other, choices)
+        _need("lora" in arm, f"arms.{name}.budget", "no lora", "lora: a budget sets LoRA's ranks")
+        _need(
+            "budget" not in arms[other],
+            f"arms.{name}.budget",
+            arm["budget"],
+            f"an arm without a budget of its own; {other} has one",
+        )
+    if arm.get("scale") == "as_published":
+        _need("budget" in arm, f"arms.{name}.scale", "no budget", "budget: only a matched rank changes the scale")
+
+
+def _check_statistics(config: dict) -> None:
+    chosen, profiles, selected = config["statistics"], config["profiles"], config["select"]["profiles"]
+    _need(chosen["reference"] in config["arms"], "statistics.reference", chosen["reference"], sorted(config["arms"]))
     for key, metric in (("primary_sensitivity", "sensitivity"), ("primary_rope", "rope_influence")):
-        allowed = sorted(name for name in select["profiles"] if profiles[name]["metric"] == metric)
+        allowed = sorted(name for name in selected if profiles[name]["metric"] == metric)
         _need(
             chosen[key] in allowed,
             f"statistics.{key}",
             chosen[key],
             allowed or f"a selected profile of metric {metric}",
         )
-    _check_selected_sets(config)
+    if any(config["twins"].values()):
+        made = profiles[chosen["primary_sensitivity"]].get("pairs") == "made"
+        _need(
+            not made,
+            "twins",
+            config["twins"],
+            f"no twins: {chosen['primary_sensitivity']} uses pairs made by the model itself, which a twin cannot make",
+        )
 
 
 def _check_selected_sets(config: dict) -> None:
     """A selected arm may only use sets whose profile is selected too, and that have layers in each model."""
-    for name in config["select"]["arms"]:
+    select, gains = config["select"], {profile: kind for kind, profile in gain.PROFILES.items()}
+    for name in select["arms"]:
         for set_name in arm_sets(config, name):
             by = config["layer_sets"][set_name].get("by")
-            if by == "layer_gain":
+            if by in gains:
+                kind = gains[by]
                 _need(
-                    config["select"]["layer_gain"],
+                    kind in select["layer_gain"],
                     "select.layer_gain",
-                    False,
-                    f"true: layer set {set_name} is made from it",
+                    select["layer_gain"],
+                    f"a list with {kind} in it: arm {name} uses layer set {set_name}, which is made from {by}",
                 )
             elif by is not None:
                 _need(
-                    by in config["select"]["profiles"],
+                    by in select["profiles"],
                     "select.profiles",
-                    config["select"]["profiles"],
+                    select["profiles"],
                     f"a list with {by} in it: arm {name} uses layer set {set_name}, which is made from it",
                 )
 
@@ -203,15 +281,19 @@ def _expand_draws(config: dict) -> dict:
     return arms
 
 
+def set_parts(rule: dict) -> list[str]:
+    """Names of the sets that a set is made from: those of `union`, `minus` and `shift`."""
+    return [*rule.get("union", []), *rule.get("minus", []), *rule.get("shift", [])[:1]]
+
+
 def arm_sets(config: dict, arm: str) -> list[str]:
     """Layer sets that an arm needs, those of the arm whose budget it matches and the parts of unions included."""
     entry = config["arms"][arm]
-    names = [entry[part] for part in ("lora", "garfa") if part in entry]
+    names = [entry[part] for part in PARTS if part in entry]
     if "budget" in entry:
         names += arm_sets(config, entry["budget"].removeprefix("match "))
-    for name in list(names):
-        rule = config["layer_sets"][name]
-        names += rule.get("union", []) + rule.get("minus", [])
+    for name in names:  # grows: the parts of a part follow
+        names += [part for part in set_parts(config["layer_sets"][name]) if part not in names]
     return sorted(set(names))
 
 
@@ -222,11 +304,13 @@ def expanded_arm(config: dict, arm: str) -> dict:
     def rule(name: str) -> dict:
         entry = sets[name]
         parts = {kind: [rule(part) for part in entry[kind]] for kind in ("union", "minus") if kind in entry}
+        if "shift" in entry:
+            parts["shift"] = [rule(entry["shift"][0]), entry["shift"][1]]
         # A random set is drawn under its name: two names are two draws.
         return entry | parts | ({"name": name} if "random" in entry else {})
 
     entry = dict(config["arms"][arm])
-    for part in ("lora", "garfa"):
+    for part in PARTS:
         if part in entry:
             entry[part] = rule(entry[part])
     if "budget" in entry:
@@ -267,6 +351,8 @@ def reference_table(rules: dict | None = None) -> str:
             walk(f"{prefix}.{key}" if prefix else key, inner)
         if isinstance(part.get("additionalProperties"), dict):
             walk(f"{prefix}.NAME", part["additionalProperties"])
+        if part.get("items", {}).get("type") == "object":
+            walk(f"{prefix}[]", part["items"])
 
     walk("", rules)
     return "\n".join(lines) + "\n"

@@ -5,11 +5,14 @@ Layers count from 0; L is the number of decoder layers. A count is absolute from
 int(i L / 5) to int((i + 1) L / 5) - 1.
 """
 
+import itertools
 import math
 from zlib import crc32
 
 from colocate import budget
 from colocate.errors import InputError
+
+PARTS = ("lora", "garfa", "temperature")  # of an arm, each on a layer set
 
 
 def count(value: float, n_layers: int, where: str = "count") -> int:
@@ -71,8 +74,13 @@ def select(
         n = count(rule["spaced"], n_layers, where)
         chosen = [int((i + 0.5) * n_layers / n) for i in range(n)]
     elif "window" in rule:
-        first, width = (int(number) for number in rule["window"])
-        chosen = range(first, first + width)
+        first, width = rule["window"]
+        first = round(first * n_layers) if first < 1 else first
+        if first != int(first):
+            raise InputError(f"{where}: found first layer {first}; allowed: a fraction below 1, or a whole number")
+        chosen = range(int(first), int(first) + count(width, n_layers, where))
+    elif "shift" in rule:
+        chosen = shifted(rule["shift"], sets, n_layers, where)
     elif "layers" in rule:
         chosen = rule["layers"]
     elif "all" in rule:
@@ -89,6 +97,23 @@ def select(
     if not chosen:
         raise InputError(f"{where}: {rule} gives no layer of a model with {n_layers}")
     return chosen
+
+
+def shifted(rule: list, sets: dict, n_layers: int, where: str) -> list[int]:
+    """The layers of a set moved by so many layers, or by a fraction of the depth below 1, at least one layer.
+
+    The whole pattern must fit into the model: a part of it would be another number of layers.
+    """
+    name, distance = rule
+    step = math.copysign(count(abs(distance), n_layers, where), distance) if distance else 0
+    moved = [layer + int(step) for layer in sets[name]]
+    if not step or moved[0] < 0 or moved[-1] >= n_layers:
+        raise InputError(
+            f"{where}: {name} {sets[name]} moved by {int(step)} gives layers {moved}; allowed: moves from "
+            f"{-sets[name][0]} to {n_layers - 1 - sets[name][-1]} other than 0; change the distance, or leave out the "
+            "arms that use this set"
+        )
+    return moved
 
 
 def draw(name: str, rule: dict, n_layers: int, seed: int, number: int) -> list[int]:
@@ -110,34 +135,43 @@ def _layers(entry: dict, part: str, rules: dict, sets: dict, n_layers: int, seed
 
 
 def resolve(
-    arm: str, seed: int, entry: dict, matched: dict | None, rules: dict, sets: dict, geometry: dict, training: dict
+    arm: str,
+    seed: int,
+    entry: dict,
+    matched: dict | None,
+    rules: dict,
+    sets: dict,
+    geometry: dict,
+    training: dict,
+    tuning: dict | None = None,
 ) -> dict:
     """The resolved arm: layers, ranks, scale, targets, learning rates, trainable parameters, deviation from the budget.
 
     `entry` is the arm's config entry, `matched` that of the arm whose budget it matches, `sets` the layers of each
-    selected set, `geometry` the model's geometry.json, `training` the config's defaults.
+    selected set, `geometry` the model's geometry.json, `training` the config's defaults, `tuning` what
+    `colocate.tuning.choose` found, whose rates come before the defaults. InputError where two sets made from profiles
+    turn out to be the same layers.
     """
     n_layers, shapes, kv_heads = geometry["n_layers"], geometry["linear_shapes"], geometry["n_kv_heads"]
 
     def describe(one: dict) -> tuple[dict, budget.AdapterSpec]:
         lora = training["lora"]
-        parts = {
-            "lora_layers": _layers(one, "lora", rules, sets, n_layers, seed),
-            "garfa_layers": _layers(one, "garfa", rules, sets, n_layers, seed),
-        }
-        without = sorted(set(parts["garfa_layers"]) - set(geometry["rope_layers"]))
-        if without:
-            raise InputError(f"arms.{arm}.garfa: layers {without} of this model have no rotary position encoding")
+        parts = {f"{part}_layers": _layers(one, part, rules, sets, n_layers, seed) for part in PARTS}
+        for part in ("garfa", "temperature"):
+            without = sorted(set(parts[f"{part}_layers"]) - set(geometry["rope_layers"]))
+            if without:
+                raise InputError(f"arms.{arm}.{part}: layers {without} of this model have no rotary position encoding")
         spec = budget.AdapterSpec(
-            lora_layers=tuple(parts["lora_layers"]),
-            garfa_layers=tuple(parts["garfa_layers"]),
+            **{name: tuple(layers) for name, layers in parts.items()},
             rank=one.get("rank", lora["rank"]),
             alpha=one.get("alpha", lora["alpha"]),
             targets=tuple(one.get("targets", lora["targets"])),
             dropout=lora["dropout"],
+            variant=one.get("variant", lora["variant"]),
         )
         return parts, spec
 
+    _check_different(arm, entry, rules, sets)
     parts, spec = describe(entry)
     deviation = 0
     if matched is not None:
@@ -154,8 +188,14 @@ def resolve(
             spec.alpha,
             mode,
             spec.dropout,
+            temperature_layers=spec.temperature_layers,
+            variant=spec.variant,
         )
         deviation = budget.count_parameters(shapes, kv_heads, spec) - target
+    rates = {name: entry.get(name, training[name]) for name in ("lr_lora", "lr_garfa")}
+    if tuning is not None:
+        chosen = tuning["grid"][tuning["chosen"]]
+        rates = {name: chosen[name] for name in rates}
     return {
         "arm": arm,
         "seed": seed,
@@ -164,31 +204,26 @@ def resolve(
         "alpha": _by_name(spec.alpha),
         "targets": list(spec.targets),
         "dropout": spec.dropout,
-        "lr_lora": entry.get("lr_lora", training["lr_lora"]),
-        "lr_garfa": entry.get("lr_garfa", training["lr_garfa"]),
+        "variant": spec.variant,
+        **rates,
+        "lora_plus_ratio": entry.get("lora_plus_ratio", training["lora_plus_ratio"]),
+        "tuning": tuning,
         "n_trainable": budget.count_parameters(shapes, kv_heads, spec),
         "budget_deviation": deviation,
     }
 
 
-def gain_profile(gains: list[dict]):
-    """Layer gain as a profile: mean over seeds of each layer's gain in held-out loss (nat), t interval, n = seeds.
-
-    `gains` are the records of `colocate.training.layer_gain`. With one seed there is no interval: the ends are empty.
-    """
-    import numpy as np
-    import pandas as pd
-    from scipy import stats
-
-    table = pd.DataFrame(gains).groupby("layer")["gain"].agg(["mean", "std", "count"])
-    half = stats.t.ppf(0.975, table["count"] - 1) * table["std"] / np.sqrt(table["count"])
-    columns = {
-        "value": table["mean"],
-        "ci_low": table["mean"] - half,
-        "ci_high": table["mean"] + half,
-        "n": table["count"],
-    }
-    return pd.DataFrame(columns).rename_axis("layer").reset_index()
+def _check_different(arm: str, entry: dict, rules: dict, sets: dict) -> None:
+    """Refuse an arm whose parts go to two sets by two profiles that are the same layers: it would test nothing."""
+    names = sorted({entry[part] for part in PARTS if part in entry})
+    by_profile = [name for name in names if "by" in rules[name]]
+    for one, other in itertools.combinations(by_profile, 2):
+        if sets[one] == sets[other]:
+            raise InputError(
+                f"arms.{arm}: layer sets {one} (by {rules[one]['by']}) and {other} (by {rules[other]['by']}) are the "
+                f"same layers {sets[one]}, so that arms with one part on each cannot be told apart; make the sets "
+                "smaller, choose other profiles, or leave these arms out of select.arms"
+            )
 
 
 def _by_name(value):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from colocate import devices, models
+from colocate.profiles import METRICS
 
 # In the order of the data; decides how a plan is listed.
 RULES = (
@@ -27,26 +28,37 @@ RULES = (
     "describe_model",
     "check_pairs",
     "check_contamination",
+    "check_tokens",
+    "make_pairs",
     "profile_layers",
+    "profile_twin",
     "gain_layer",
     "join_layer_gain",
     "select_layers",
+    "tune_arm",
     "resolve_arm",
     "train_arm",
     "evaluate_arm",
     "profile_arm",
+    "profile_released",
     "correlate_profiles",
+    "resample_items",
+    "score_metrics",
     "contrast_arms",
     "judge_claims",
     "recommend_layers",
     "record_config",
     "compare_models",
+    "reanalyse_print",
     "collect_compute",
     "draw_figure",
     "write_report",
 )
 # Rules that run a model: they take a GPU where there is one.
-MODEL_RULES = ("profile_layers", "gain_layer", "train_arm", "evaluate_arm", "profile_arm")
+MODEL_RULES = (
+    *("make_pairs", "profile_layers", "profile_twin", "gain_layer", "tune_arm", "train_arm", "evaluate_arm"),
+    *("profile_arm", "profile_released"),
+)
 # Seconds of one forward pass, per token and parameter, one thread. CPU: SmolLM2-135M on a server core, batch 16, head
 # included (3.4 ms a token in float32, 1.0 ms in bfloat16). cuda: half of what one H200 can reach with 8B parameters.
 SECONDS = {"float32": 2.5e-11, "bfloat16": 7.4e-12, "cuda": 4.8e-15}
@@ -55,6 +67,8 @@ LIGHT = 2.0  # a job without a model
 DOWNLOAD_BYTES_PER_SECOND = 2e7
 # Typical sizes where the config does not say: tokens of a text, of a training example, passes of a benchmark item.
 TEXT_TOKENS, EXAMPLE_TOKENS, ITEM_PASSES = 30, 120, 500
+ANSWER_PASSES = 400  # of one pair out of a model's own answers: several answers to each question
+EXAMPLES = 64  # training examples of a profile that leaves their number to the metric
 TEXTS = 8  # windows of a RoPE profile that leaves their number to the method
 PAIR_TEXTS = 5  # texts per pair: correct, two incorrect, controls
 ITEMS = {"builtin": 50, "hub": 1000}
@@ -165,26 +179,42 @@ def modelled_seconds(rule: str, config: dict, device: str) -> float:
 
 def passes(rule: str, config: dict, model: dict, device: str) -> float:
     """Forward passes over one token that one job of a model rule costs, the mean over its profiles or benchmarks."""
-    training = config["training"]
-    heldout = 4 * training["heldout_examples"] * EXAMPLE_TOKENS  # validate and test, before and after
-    if rule in ("train_arm", "gain_layer"):
-        return BACKWARD * training["max_tokens"] + heldout
+    if rule in ("train_arm", "gain_layer", "tune_arm"):
+        return training_passes(rule, config)
     if rule == "evaluate_arm":
         tasks = [config["benchmarks"][name] for name in config["select"]["benchmarks"]]
         return sum(items_of(task) for task in tasks) / len(tasks) * ITEM_PASSES
-    pair_passes = pairs_of(config) * PAIR_TEXTS * TEXT_TOKENS
-    if rule == "profile_arm":
-        return 2 * pair_passes
-    perturbed = 2 * SUFFIX * model["geometry"]["n_layers"]  # every layer with both signs, from there to the end
+    if rule == "make_pairs":
+        kinds = {"benchmark": 0, "own_answers": ANSWER_PASSES}  # only a model's own answers have to be generated
+        return sum(made["n"] * kinds[made["kind"]] for made in config["pairs"]["made"])
+    if rule in ("profile_arm", "profile_released"):
+        return 2 * pairs_of(config) * PAIR_TEXTS * TEXT_TOKENS
+    chosen = config["statistics"]
+    primary = [chosen["primary_sensitivity"], chosen["primary_rope"]]
+    names = primary if rule == "profile_twin" else config["select"]["profiles"]
+    return sum(profile_passes(config, config["profiles"][name], model, device) for name in names) / len(names)
+
+
+def training_passes(rule: str, config: dict) -> float:
+    """Training tokens of one job, and those of its held-out losses: before and after, and of an arm also on test."""
+    training = config["training"]
+    tokens = {"train_arm": training, "gain_layer": config["gain"], "tune_arm": training["tuning"]}[rule]["max_tokens"]
+    splits = 2 if rule == "train_arm" else 1
+    return BACKWARD * tokens + 2 * splits * training["heldout_examples"] * EXAMPLE_TOKENS
+
+
+def profile_passes(config: dict, profile: dict, model: dict, device: str) -> float:
+    """Passes of one profile of the base model: of its pairs, of windows of text, or of training examples."""
+    n_layers, needs = model["geometry"]["n_layers"], METRICS[profile["metric"]].needs
+    if needs == "examples":
+        return profile.get("max_examples", EXAMPLES) * EXAMPLE_TOKENS * BACKWARD
+    if needs == "pairs":
+        times = SUFFIX * n_layers if profile["metric"] == "patching" else 1.0  # a run from every layer to the end
+        return pairs_of(config) * PAIR_TEXTS * TEXT_TOKENS * times
+    # Every layer with both signs, from there to the end; `local` stays within the layer.
+    reruns = 2.0 if profile.get("method") == "local" else 2 * SUFFIX * n_layers
     exact = SECONDS["float32"] / SECONDS[device] if device == "bfloat16" else 1.0  # RoPE profiles are always float32
-    each = []
-    for profile in (config["profiles"][name] for name in config["select"]["profiles"]):
-        if profile["metric"] == "sensitivity":
-            each.append(pair_passes)
-        else:
-            reruns = 2.0 if profile.get("method") == "local" else perturbed  # `local` stays within the layer
-            each.append((profile.get("max_texts") or TEXTS) * profile.get("text_tokens", 128) * (1 + reruns) * exact)
-    return sum(each) / len(each)
+    return (profile.get("max_texts") or TEXTS) * profile.get("text_tokens", 128) * (1 + reruns) * exact
 
 
 def pairs_of(config: dict) -> int:

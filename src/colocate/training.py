@@ -38,10 +38,10 @@ def train(
     """Train the arm `resolved` (a file arms/{arm}/seed{seed}.json) and write its files into the empty folder `out`.
 
     `mixture`: {"train", "validate", "test"} -> JSONL file; `settings`: fields of training_data.Settings. Writes
-    adapter_config.json, adapter_model.safetensors, alphas.csv (layer, kv_head, alpha), training_log.csv (step, epoch,
-    split, loss, lr_lora, lr_garfa, grad_norm, tokens; a held-out row carries the mean over its split's examples) and
-    heldout.parquet (split, item, group, step, loss, tokens: mean loss, in nat, of the `tokens` labels of each example's
-    answer, at step 0, the base model, and at the end).
+    adapter_config.json, adapter_model.safetensors, alphas.csv (layer, kv_head, alpha), temperatures.csv (layer,
+    kv_head, temperature), training_log.csv (step, epoch, split, loss, lr_lora, lr_garfa, grad_norm, tokens; a held-out
+    row carries the mean over its split's examples) and heldout.parquet (split, item, group, step, loss, tokens: mean
+    loss, in nat, of the `tokens` labels of each example's answer, at step 0, the base model, and at the end).
     `scratch` keeps the latest checkpoint, from which a second call goes on; the caller removes it.
     Returns {tokens, steps, flops, training_seconds, peak_memory_mib, left_out (examples too long, by split)}.
     """
@@ -57,6 +57,7 @@ def train(
     manifest = Path(model_folder) / "manifest.json"
     adapters.save(model, out, files.read_json(manifest) if manifest.is_file() else None)
     files.write_csv(out / "alphas.csv", adapters.read_alphas(out))
+    files.write_csv(out / "temperatures.csv", adapters.read_temperatures(out))
     files.write_csv(out / "training_log.csv", pd.DataFrame(history, columns=LOG))
     files.write_parquet(out / "heldout.parquet", pd.DataFrame(heldout, columns=HELDOUT))
     seen = [run.data["train"][index] for step in run.plan for index in step.examples]

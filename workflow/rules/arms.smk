@@ -1,4 +1,4 @@
-"""Layer sets out of profiles, and arms out of layer sets: what training reads is decided here."""
+"""Layer sets out of profiles, learning rates out of short tries, and arms out of both: what training reads."""
 
 
 rule select_layers:
@@ -6,7 +6,10 @@ rule select_layers:
         geometry=f"{BASE}/geometry.json",
         profile=lambda w: set_profile(w, ".csv"),
         variants=lambda w: set_profile(w, ".variants.parquet"),
-        sets=lambda w: [f"{RESULTS}/{w.model}/layer_sets/{part}.json" for part in set_parts(w.layer_set)],
+        sets=lambda w: [
+            f"{RESULTS}/{w.model}/layer_sets/{part}.json"
+            for part in configuration.set_parts(STUDY["layer_sets"][w.layer_set])
+        ],
     output:
         layer_set=f"{BASE}/layer_sets/{{layer_set}}.json",
     log:
@@ -26,14 +29,45 @@ rule select_layers:
         command("select_layers", "geometry profile variants sets", "layer_set", "{wildcards.layer_set}")
 
 
+rule tune_arm:
+    input:
+        model=model_folder,
+        geometry=f"{BASE}/geometry.json",
+        sets=arm_set_files,
+        train=mixture("train"),
+        validate=mixture("validate"),
+        test=mixture("test"),
+    output:
+        tried=f"{BASE}/tuning/{{arm}}/rate{{rate}}.json",
+        run=f"{BASE}/tuning/{{arm}}/rate{{rate}}.run.json",
+    log:
+        f"{LOGS}/tune_arm/{{model}}/{{arm}}/rate{{rate}}.log",
+    benchmark:
+        f"{LOGS}/tune_arm/{{model}}/{{arm}}/rate{{rate}}.tsv"
+    threads: THREADS
+    resources:
+        mem_mb=lambda w: model_memory(w, training=True),
+        runtime=240,
+        gpu=GPU,
+        nodes=1,
+    params:
+        cfg=lambda w: canonical(tuning_settings(w)),
+        code=code("tune_arm"),
+        env=env("tune_arm"),
+    shell:
+        command(
+            "tune_arm",
+            "model geometry sets train validate test",
+            "tried run",
+            "{wildcards.arm} rate {wildcards.rate}",
+        )
+
+
 rule resolve_arm:
     input:
         geometry=f"{BASE}/geometry.json",
-        sets=lambda w: [
-            f"{RESULTS}/{w.model}/layer_sets/{name}.json"
-            for name in configuration.arm_sets(STUDY, w.arm)
-            if "random" not in STUDY["layer_sets"][name]
-        ],
+        sets=arm_set_files,
+        tries=lambda w: tuning_files(w.model, w.arm),
     output:
         arm=f"{BASE}/arms/{{arm}}/seed{{seed}}.json",
     log:
@@ -50,4 +84,4 @@ rule resolve_arm:
         code=code("resolve_arm"),
         env=env("resolve_arm"),
     shell:
-        command("resolve_arm", "geometry sets", "arm", "{wildcards.arm} seed {wildcards.seed}")
+        command("resolve_arm", "geometry sets tries", "arm", "{wildcards.arm} seed {wildcards.seed}")

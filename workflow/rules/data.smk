@@ -1,4 +1,4 @@
-"""Data: pairs and texts checked, data sets fetched, the training mixture made and held against every benchmark."""
+"""Data: pairs and texts checked or made, data sets fetched, the training mixture made and held against every benchmark."""
 
 
 rule check_pairs:
@@ -23,6 +23,58 @@ rule check_pairs:
         env=env("check_pairs"),
     shell:
         command("check_pairs", "pairs paraphrases texts", "report")
+
+
+rule check_tokens:
+    input:
+        model=model_folder,
+        checked=f"{RESULTS}/pairs.json",
+        pairs=STUDY["pairs"]["files"],
+        paraphrases=STUDY["pairs"]["paraphrases"],
+        texts=STUDY["pairs"]["texts"],
+    output:
+        report=f"{BASE}/pairs.json",
+    log:
+        f"{LOGS}/check_tokens/{{model}}.log",
+    benchmark:
+        f"{LOGS}/check_tokens/{{model}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+        gpu=0,
+    params:
+        cfg=canonical(token_settings()),
+        code=code("check_tokens"),
+        env=env("check_tokens"),
+    shell:
+        command("check_tokens", "model pairs paraphrases texts", "report", "{wildcards.model}")
+
+
+rule make_pairs:
+    input:
+        model=model_folder,
+        geometry=f"{BASE}/geometry.json",
+        data=lambda w: made_data(),
+    output:
+        made=f"{BASE}/pairs/made.jsonl",
+        run=f"{BASE}/pairs/made.run.json",
+    log:
+        f"{LOGS}/make_pairs/{{model}}.log",
+    benchmark:
+        f"{LOGS}/make_pairs/{{model}}.tsv"
+    threads: THREADS
+    resources:
+        mem_mb=lambda w: model_memory(w),
+        runtime=240,
+        gpu=GPU,
+        nodes=1,
+    params:
+        cfg=lambda w: canonical(made_settings(w)),
+        code=code("make_pairs"),
+        env=env("make_pairs"),
+    shell:
+        command("make_pairs", "model geometry data", "made run", "{wildcards.model}")
 
 
 rule fetch_benchmark:
@@ -85,7 +137,7 @@ rule check_contamination:
         f"{LOGS}/check_contamination.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=4000,
         runtime=30,
         gpu=0,
     params:

@@ -14,7 +14,7 @@ rule evaluate_arm:
             then=[],
             otherwise=ancient(f"{BASE}/adapters/{{arm}}/seed{{seed}}/adapter_model.safetensors"),
         ),
-        data=benchmark_data,
+        data=lambda w: benchmark_data(w.benchmark),
     output:
         summary=f"{BASE}/evaluations/{{arm}}/seed{{seed}}/{{benchmark}}.json",
         per_item=f"{BASE}/evaluations/{{arm}}/seed{{seed}}/{{benchmark}}.items.parquet",

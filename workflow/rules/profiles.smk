@@ -1,14 +1,15 @@
-"""Layer profiles of the untrained model: one job a profile; layer gain where selected: one job a layer and seed."""
+"""Layer profiles of the untrained model and of its twins: one job a profile; layer gain: one job a layer and seed."""
 
 
 rule profile_layers:
     input:
         model=model_folder,
         geometry=f"{BASE}/geometry.json",
-        checked=f"{RESULTS}/pairs.json",
-        pairs=STUDY["pairs"]["files"],
+        checked=f"{BASE}/pairs.json",
+        pairs=pair_files,
         paraphrases=STUDY["pairs"]["paraphrases"],
         texts=STUDY["pairs"]["texts"],
+        examples=lambda w: example_files(w.profile),
     output:
         profile=f"{BASE}/profiles/{{profile}}.csv",
         per_item=f"{BASE}/profiles/{{profile}}.items.parquet",
@@ -31,9 +32,43 @@ rule profile_layers:
     shell:
         command(
             "profile_layers",
-            "model geometry pairs paraphrases texts",
+            "model geometry pairs paraphrases texts examples",
             "profile per_item variants run",
             "{wildcards.profile}",
+        )
+
+
+rule profile_twin:
+    input:
+        model=model_folder,
+        geometry=f"{BASE}/geometry.json",
+        checked=f"{BASE}/pairs.json",
+        pairs=STUDY["pairs"]["files"],
+        paraphrases=STUDY["pairs"]["paraphrases"],
+        texts=STUDY["pairs"]["texts"],
+    output:
+        profile=f"{BASE}/twins/{{twin}}/{{profile}}.csv",
+        run=f"{BASE}/twins/{{twin}}/{{profile}}.run.json",
+    log:
+        f"{LOGS}/profile_twin/{{model}}/{{twin}}/{{profile}}.log",
+    benchmark:
+        f"{LOGS}/profile_twin/{{model}}/{{twin}}/{{profile}}.tsv"
+    threads: THREADS
+    resources:
+        mem_mb=lambda w: model_memory(w),
+        runtime=240,
+        gpu=GPU,
+        nodes=1,
+    params:
+        cfg=lambda w: canonical(profile_settings(w) | {"twin": w.twin}),
+        code=lambda w: code("profile_twin", profile_module(w.profile)),
+        env=lambda w: env("profile_twin", profile_module(w.profile)),
+    shell:
+        command(
+            "profile_twin",
+            "model geometry pairs paraphrases texts",
+            "profile run",
+            "{wildcards.profile} {wildcards.twin}",
         )
 
 
@@ -45,12 +80,12 @@ rule gain_layer:
         validate=mixture("validate"),
         test=mixture("test"),
     output:
-        gain=f"{BASE}/layer_gain/layer{{layer}}/seed{{seed}}.json",
-        run=f"{BASE}/layer_gain/layer{{layer}}/seed{{seed}}.run.json",
+        gain=f"{BASE}/{{gain}}/layer{{layer}}/seed{{seed}}.json",
+        run=f"{BASE}/{{gain}}/layer{{layer}}/seed{{seed}}.run.json",
     log:
-        f"{LOGS}/gain_layer/{{model}}/layer{{layer}}/seed{{seed}}.log",
+        f"{LOGS}/gain_layer/{{model}}/{{gain}}/layer{{layer}}/seed{{seed}}.log",
     benchmark:
-        f"{LOGS}/gain_layer/{{model}}/layer{{layer}}/seed{{seed}}.tsv"
+        f"{LOGS}/gain_layer/{{model}}/{{gain}}/layer{{layer}}/seed{{seed}}.tsv"
     threads: THREADS
     resources:
         mem_mb=lambda w: model_memory(w, training=True),
@@ -58,7 +93,7 @@ rule gain_layer:
         gpu=GPU,
         nodes=1,
     params:
-        cfg=lambda w: canonical(training_settings(w) | {"layer": int(w.layer), "seed": int(w.seed)}),
+        cfg=lambda w: canonical(gain_settings(w)),
         code=code("gain_layer"),
         env=env("gain_layer"),
     shell:
@@ -66,31 +101,27 @@ rule gain_layer:
             "gain_layer",
             "model geometry train validate test",
             "gain run",
-            "layer {wildcards.layer} seed {wildcards.seed}",
+            "{wildcards.gain} {wildcards.layer} seed {wildcards.seed}",
         )
 
 
 rule join_layer_gain:
     input:
-        gains=lambda w: [
-            f"{RESULTS}/{w.model}/layer_gain/layer{layer}/seed{seed}.json"
-            for layer in gain_layers(w.model)
-            for seed in SEEDS
-        ],
+        gains=lambda w: gain_files(w.model, w.gain, ".json"),
     output:
-        profile=f"{BASE}/profiles/layer_gain.csv",
+        profile=f"{BASE}/profiles/{{gain}}.csv",
     log:
-        f"{LOGS}/join_layer_gain/{{model}}.log",
+        f"{LOGS}/join_layer_gain/{{model}}/{{gain}}.log",
     benchmark:
-        f"{LOGS}/join_layer_gain/{{model}}.tsv"
+        f"{LOGS}/join_layer_gain/{{model}}/{{gain}}.tsv"
     threads: 1
     resources:
         mem_mb=1000,
         runtime=10,
         gpu=0,
     params:
-        cfg=canonical({}),
+        cfg=lambda w: canonical({"kind": gain_kind(w.gain)}),
         code=code("join_layer_gain"),
         env=env("join_layer_gain"),
     shell:
-        command("join_layer_gain", "gains", "profile", "{wildcards.model}")
+        command("join_layer_gain", "gains", "profile", "{wildcards.gain} {wildcards.model}")

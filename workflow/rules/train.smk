@@ -1,4 +1,4 @@
-"""Training: one job an arm and seed; layer metrics of each trained arm against the base model."""
+"""Training: one job an arm and seed; layer metrics of each trained arm, and of a released fine-tune, against base."""
 
 
 rule train_arm:
@@ -14,6 +14,7 @@ rule train_arm:
         adapter=f"{BASE}/adapters/{{arm}}/seed{{seed}}/adapter_model.safetensors",
         training_log=f"{BASE}/adapters/{{arm}}/seed{{seed}}/training_log.csv",
         alphas=f"{BASE}/adapters/{{arm}}/seed{{seed}}/alphas.csv",
+        temperatures=f"{BASE}/adapters/{{arm}}/seed{{seed}}/temperatures.csv",
         heldout=f"{BASE}/adapters/{{arm}}/seed{{seed}}/heldout.parquet",
         run=f"{BASE}/adapters/{{arm}}/seed{{seed}}/train.run.json",
         manifest=f"{BASE}/adapters/{{arm}}/seed{{seed}}/manifest.json",
@@ -37,7 +38,7 @@ rule train_arm:
         command(
             "train_arm",
             "model geometry arm train validate test",
-            "config adapter training_log alphas heldout run manifest",
+            "config adapter training_log alphas temperatures heldout run manifest",
             "{wildcards.arm} seed {wildcards.seed}",
         )
 
@@ -48,6 +49,7 @@ rule profile_arm:
         geometry=f"{BASE}/geometry.json",
         manifest=f"{BASE}/adapters/{{arm}}/seed{{seed}}/manifest.json",
         adapter=ancient(f"{BASE}/adapters/{{arm}}/seed{{seed}}/adapter_model.safetensors"),
+        checked=f"{BASE}/pairs.json",
         pairs=STUDY["pairs"]["files"],
         paraphrases=STUDY["pairs"]["paraphrases"],
     output:
@@ -61,17 +63,52 @@ rule profile_arm:
     threads: THREADS
     resources:
         mem_mb=lambda w: model_memory(w),
-        runtime=120,
+        runtime=240,
         gpu=GPU,
         nodes=1,
     params:
         cfg=lambda w: canonical(arm_profile_settings(w)),
-        code=lambda w: code("profile_arm", f"colocate.profiles.{w.metric}"),
-        env=lambda w: env("profile_arm", f"colocate.profiles.{w.metric}"),
+        code=lambda w: code("profile_arm", METRICS[w.metric].module),
+        env=lambda w: env("profile_arm", METRICS[w.metric].module),
     shell:
         command(
             "profile_arm",
             "model geometry adapter pairs paraphrases",
             "profile variants run",
             "{wildcards.metric} {wildcards.arm} seed {wildcards.seed}",
+        )
+
+
+rule profile_released:
+    input:
+        model=model_folder,
+        geometry=f"{BASE}/geometry.json",
+        tuned=lambda w: f"resources/models/{released_of(w.model)}/manifest.json",
+        checked=f"{BASE}/pairs.json",
+        pairs=STUDY["pairs"]["files"],
+        paraphrases=STUDY["pairs"]["paraphrases"],
+    output:
+        profile=f"{BASE}/arm_profiles/released/seed0/{{metric}}.csv",
+        variants=f"{BASE}/arm_profiles/released/seed0/{{metric}}.variants.parquet",
+        run=f"{BASE}/arm_profiles/released/seed0/{{metric}}.run.json",
+    log:
+        f"{LOGS}/profile_released/{{model}}/{{metric}}.log",
+    benchmark:
+        f"{LOGS}/profile_released/{{model}}/{{metric}}.tsv"
+    threads: THREADS
+    resources:
+        mem_mb=lambda w: model_memory(w, models=2),
+        runtime=240,
+        gpu=GPU,
+        nodes=1,
+    params:
+        cfg=lambda w: canonical(arm_profile_settings(w)),
+        code=lambda w: code("profile_released", METRICS[w.metric].module),
+        env=lambda w: env("profile_released", METRICS[w.metric].module),
+    shell:
+        command(
+            "profile_released",
+            "model geometry tuned pairs paraphrases",
+            "profile variants run",
+            "{wildcards.metric} released",
         )

@@ -1,7 +1,8 @@
-"""Join the gains of all layers and seeds into one layer profile."""
+"""Join the trainings of all layers and seeds into one profile of layer gain."""
 
-from colocate import files, layer_sets
+from colocate import files, gain
 from colocate.provenance import Job
 
 with Job(__doc__, inputs="gains*", outputs="profile") as job:
-    files.write_csv(job.out.profile, layer_sets.gain_profile([files.read_json(path) for path in job.input.gains]))
+    records = [files.read_json(path) for path in job.input.gains]
+    files.write_csv(job.out.profile, gain.gain_profile(job.settings["kind"], records))

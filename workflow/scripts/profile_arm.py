@@ -1,18 +1,17 @@
 """Measure one layer metric of a trained arm against the base model."""
 
-from colocate import adapters, files, models, pairs, profiles
+from colocate import adapters, files, models, profiles
+from colocate.profiles.compared import Compared
+from colocate.profiles.data import read_data
 from colocate.provenance import Job
 
 with Job(__doc__, inputs="model geometry adapter pairs* paraphrases", outputs="profile variants run") as job:
     settings = job.settings
     place = files.read_json(job.input.geometry)
-    data = {
-        "pairs": pairs.read_pairs(job.input.pairs)[: settings["limit"]],
-        "paraphrases": pairs.read_paraphrases(job.input.paraphrases)[: settings["limit"]],
-    }
+    data = read_data(job.input.pairs, job.input.paraphrases, settings["limit"])
     tokenizer = models.load_tokenizer(job.input.model.parent)
     model = models.load_model(job.input.model.parent, place["dtype"], place["device"])
-    arm = adapters.load(model, job.input.adapter.parent)
+    arm = Compared.of_adapter(adapters.load(model, job.input.adapter.parent))
     chosen = settings["profile"]
     measured = profiles.compute(chosen["metric"], arm, tokenizer, chosen, data, job.progress)
     files.write_csv(job.out.profile, measured.profile)

@@ -1,24 +1,26 @@
 """Measure one layer profile of the untrained model, with every variant of its kind from the same pass."""
 
-from colocate import files, models, pairs, profiles
+import pandas as pd
+
+from colocate import files, models, profiles
+from colocate.profiles.data import read_data
 from colocate.provenance import Job
 
-with Job(__doc__, inputs="model geometry pairs* paraphrases texts", outputs="profile per_item variants run") as job:
-    settings = job.settings
+INPUTS = "model geometry pairs* paraphrases texts examples*"
+
+with Job(__doc__, inputs=INPUTS, outputs="profile per_item variants run") as job:
+    settings, chosen = job.settings, job.settings["profile"]
     place = files.read_json(job.input.geometry)
-    limit = settings["limit"]
-    data = {
-        "pairs": pairs.read_pairs(job.input.pairs)[:limit],
-        "paraphrases": pairs.read_paraphrases(job.input.paraphrases)[:limit],
-        "texts": pairs.read_texts(job.input.texts),
-    }
     tokenizer = models.load_tokenizer(job.input.model.parent)
-    # In bfloat16, rounding alone would imitate an influence that falls with depth: the RoPE metrics compute in float32.
-    dtype = "float32" if settings["profile"]["metric"] == "rope_influence" else place["dtype"]
+    examples = None
+    if job.input.examples:
+        examples = job.input.examples[0], settings["examples"], chosen.get("max_examples")
+    data = read_data(job.input.pairs, job.input.paraphrases, settings["limit"], job.input.texts, examples, tokenizer)
+    dtype = profiles.METRICS[chosen["metric"]].dtype or place["dtype"]
     model = models.load_model(job.input.model.parent, dtype, place["device"])
-    chosen = settings["profile"]
     measured = profiles.compute(chosen["metric"], model, tokenizer, chosen, data, job.progress)
     files.write_csv(job.out.profile, measured.profile)
-    files.write_parquet(job.out.per_item, measured.items)
+    items = measured.items if measured.items is not None else pd.DataFrame(columns=["item", "layer", "value"])
+    files.write_parquet(job.out.per_item, items)
     files.write_parquet(job.out.variants, measured.variants)
     job.record.update(device=place["device"], dtype=dtype)

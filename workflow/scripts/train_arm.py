@@ -13,11 +13,14 @@ ADAPTER = {
     "adapter": "adapter_model.safetensors",
     "training_log": "training_log.csv",
     "alphas": "alphas.csv",
+    "temperatures": "temperatures.csv",
     "heldout": "heldout.parquet",
 }
 INPUTS = "model geometry arm train validate test"
 
-with Job(__doc__, inputs=INPUTS, outputs="config adapter training_log alphas heldout run manifest") as job:
+OUTPUTS = "config adapter training_log alphas temperatures heldout run manifest"
+
+with Job(__doc__, inputs=INPUTS, outputs=OUTPUTS) as job:
     settings = job.settings
     place = files.read_json(job.input.geometry)
     # Checkpoints belong to exactly these settings, this code, these packages and these inputs.

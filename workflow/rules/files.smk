@@ -1,0 +1,280 @@
+"""Which files there are: runs, inputs and targets of this study, as lists of paths."""
+
+
+def arms_of(model: str) -> list[str]:
+    """Selected arms that this model takes part in."""
+    return [arm for arm in ARMS if model in STUDY["arms"][arm].get("models", [model])]
+
+
+def runs(model: str, trained_only: bool = False) -> list[tuple[str, int]]:
+    """(arm, seed) of every run of a model. base is never trained, and counts once, as seed 0."""
+    trained = [(arm, seed) for arm in arms_of(model) if arm != "base" for seed in SEEDS]
+    return trained if trained_only else [("base", 0), *trained]
+
+
+def evaluated(model: str) -> list[tuple[str, int, str]]:
+    return [
+        (arm, seed, benchmark)
+        for arm, seed in runs(model)
+        if STUDY["arms"][arm].get("measure") != "heldout"
+        for benchmark in SELECT["benchmarks"]
+    ]
+
+
+def selected_sets(model: str) -> list[str]:
+    """Layer sets with a file of their own that the model's arms need: all but those that are drawn."""
+    names = {name for arm in arms_of(model) for name in configuration.arm_sets(STUDY, arm)}
+    return sorted(name for name in names if "random" not in STUDY["layer_sets"][name])
+
+
+def dataset_ids() -> list[str]:
+    """Hub ids of the data sets of the selected benchmarks that are not built in."""
+    made = [made["benchmark"] for made in STUDY["pairs"]["made"]] if made_pairs("", SELECT["profiles"]) else []
+    sources = {STUDY["benchmarks"][name]["source"] for name in [*SELECT["benchmarks"], *made]}
+    return sorted(sources - {"builtin"})
+
+
+def gains() -> list[str]:
+    """Profiles of layer gain that this study selects."""
+    return [profile for kind, profile in gain.PROFILES.items() if kind in SELECT["layer_gain"]]
+
+
+def gain_files(model: str, profile: str, ending: str) -> list[str]:
+    """A file of every training behind one profile of layer gain."""
+    layers = list(range(STUDY["models"][model]["geometry"]["n_layers"]))
+    layers += [gain.ALL] * (profile == gain.PROFILES["without"])
+    return [f"{RESULTS}/{model}/{profile}/layer{layer}/seed{seed}{ending}" for layer in layers for seed in SEEDS]
+
+
+def tuned_as(arm: str) -> str:
+    """The arm whose tuning an arm takes its learning rates from: itself, or for draws of random layers the first."""
+    number = STUDY["arms"][arm].get("draw")
+    return arm if number is None else arm.removesuffix(f"-draw{number}") + "-draw0"
+
+
+def rates_of(arm: str) -> list[dict]:
+    """Pairs of learning rates that are tried for an arm; none where it is not tuned."""
+    return tuning.grid(STUDY["arms"][arm], STUDY["training"])
+
+
+def tuning_files(model: str, arm: str, ending: str = ".json") -> list[str]:
+    first = tuned_as(arm)
+    return [f"{RESULTS}/{model}/tuning/{first}/rate{rate}{ending}" for rate in range(len(rates_of(first)))]
+
+
+def arm_set_files(wildcards) -> list[str]:
+    """Files of the layer sets that an arm is resolved with: all but those that are drawn."""
+    names = configuration.arm_sets(STUDY, wildcards.arm)
+    drawn = {name for name in names if "random" in STUDY["layer_sets"][name]}
+    return [f"{RESULTS}/{wildcards.model}/layer_sets/{name}.json" for name in names if name not in drawn]
+
+
+def tuned_arms(model: str) -> list[str]:
+    """Arms that are tuned, once each, for the selected arms of a model."""
+    return sorted({tuned_as(arm) for arm in arms_of(model) if tuning_files(model, arm)})
+
+
+def twins() -> list[str]:
+    return [f"{kind}{number}" for kind in ("random", "shuffled") for number in range(STUDY["twins"][kind])]
+
+
+def twin_profiles_of(model: str, ending: str = ".csv") -> list[str]:
+    """The two primary profiles of every twin."""
+    primary = [STUDY["statistics"][key] for key in ("primary_sensitivity", "primary_rope")]
+    return [f"{RESULTS}/{model}/twins/{twin}/{profile}{ending}" for twin in twins() for profile in primary]
+
+
+def released_of(model: str) -> str | None:
+    """The model's released fine-tune, where one is named and something is measured of it."""
+    return STUDY["models"][model].get("released") if SELECT["arm_profiles"] else None
+
+
+def released_profiles_of(model: str, ending: str = ".csv") -> list[str]:
+    if released_of(model) is None:
+        return []
+    folder = f"{RESULTS}/{model}/arm_profiles/{configuration.RELEASED}/seed0"
+    return [f"{folder}/{metric}{ending}" for metric in SELECT["arm_profiles"]]
+
+
+def uses_made_pairs(profile: str) -> bool:
+    return STUDY["profiles"][profile].get("pairs") == "made"
+
+
+def made_pairs(model: str, profiles: list[str], ending: str = ".jsonl") -> list[str]:
+    """Pairs that the workflow makes for a model, where one of these profiles uses them."""
+    return [f"{RESULTS}/{model}/pairs/made{ending}"] if any(map(uses_made_pairs, profiles)) else []
+
+
+def pair_files(wildcards) -> list[str]:
+    """The pairs of a profile: those of the files, or those made for the model."""
+    return made_pairs(wildcards.model, [wildcards.profile]) or STUDY["pairs"]["files"]
+
+
+def made_data() -> list[str]:
+    """What the made pairs are read from."""
+    return sorted({file for made in STUDY["pairs"]["made"] for file in benchmark_data(made["benchmark"])})
+
+
+def example_files(profile: str) -> list[str]:
+    """Training data, for metrics that are measured on it."""
+    return [mixture("train")] * (METRICS[STUDY["profiles"][profile]["metric"]].needs == "examples")
+
+
+def model_folder(wildcards) -> str:
+    return f"resources/models/{wildcards.model}/manifest.json"
+
+
+def mixture(split: str) -> str:
+    return f"{RESULTS}/mixture/{split}.jsonl"
+
+
+def benchmark_data(benchmark: str) -> list[str]:
+    """What a benchmark is read from: the built-in task's files, or the manifest of the downloaded data set."""
+    entry = STUDY["benchmarks"][benchmark]
+    if entry["source"] != "builtin":
+        return [f"resources/datasets/{entry['source']}/manifest.json"]
+    folder = Path("data/benchmarks") / entry["task"]
+    return sorted(str(path) for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+
+
+def per_model(*patterns: str) -> list[str]:
+    return [pattern.format(model=model) for model in SELECT["models"] for pattern in patterns]
+
+
+def adapters_of(model: str, name: str) -> list[str]:
+    return [f"{RESULTS}/{model}/adapters/{arm}/seed{seed}/{name}" for arm, seed in runs(model, trained_only=True)]
+
+
+def evaluations_of(model: str, ending: str) -> list[str]:
+    return [f"{RESULTS}/{model}/evaluations/{arm}/seed{seed}/{name}{ending}" for arm, seed, name in evaluated(model)]
+
+
+def profiles_of(model: str, ending: str = ".csv") -> list[str]:
+    """Files of every profile of a model; not every metric has items, and layer gain has a table alone."""
+    names = SELECT["profiles"] + (gains() if ending == ".csv" else [])
+    if ending == ".items.parquet":
+        names = [name for name in names if METRICS[STUDY["profiles"][name]["metric"]].items]
+    return [f"{RESULTS}/{model}/profiles/{profile}{ending}" for profile in names]
+
+
+def arm_profiles_of(model: str, ending: str = ".csv") -> list[str]:
+    return [
+        f"{RESULTS}/{model}/arm_profiles/{arm}/seed{seed}/{metric}{ending}"
+        for arm, seed in runs(model, trained_only=True)
+        for metric in SELECT["arm_profiles"]
+    ]
+
+
+def run_records() -> list[str]:
+    """The run record of every job that measures, trains or evaluates."""
+    records = []
+    for model in SELECT["models"]:
+        base = f"{RESULTS}/{model}"
+        records += [f"resources/models/{model}.run.json", f"{base}/geometry.run.json"]
+        records += made_pairs(model, SELECT["profiles"], ".run.json")
+        records += profiles_of(model, ".run.json") + twin_profiles_of(model, ".run.json")
+        records += [path for profile in gains() for path in gain_files(model, profile, ".run.json")]
+        records += [path for arm in tuned_arms(model) for path in tuning_files(model, arm, ".run.json")]
+        records += adapters_of(model, "train.run.json")
+        records += arm_profiles_of(model, ".run.json") + released_profiles_of(model, ".run.json")
+        records += evaluations_of(model, ".run.json")
+        records += [f"{base}/statistics/correlations.run.json"]
+    return records
+
+
+def targets(*stages: str) -> list[str]:
+    """Files that the target rules ask for. Adapters and evaluations are named, so that a deleted one is noticed."""
+    files = []
+    for model in SELECT["models"]:
+        base = f"{RESULTS}/{model}"
+        stage_files = {
+            "fetch": [f"resources/downloads/{name}/download.json" for name in (model, released_of(model)) if name],
+            "profiles": profiles_of(model) + twin_profiles_of(model),
+            "train": adapters_of(model, "manifest.json") + adapters_of(model, "adapter_model.safetensors"),
+            "evaluate": evaluations_of(model, ".json") + evaluations_of(model, ".items.parquet"),
+            "statistics": [
+                *(f"{base}/statistics/{name}" for name in STATISTICS),
+                *arm_profiles_of(model),
+                *released_profiles_of(model),
+            ],
+            "figures": [f"{base}/figures/{figure}.svg" for figure in FIGURES],
+            "report": [],
+        }
+        files += [file for stage in stages for file in stage_files[stage]]
+    study_files = {
+        "fetch": [f"resources/datasets/{name}/manifest.json" for name in dataset_ids()] + [mixture("train")],
+        "statistics": [
+            f"{RESULTS}/{name}"
+            for name in (
+                *("compute.csv", "across_models.csv", "across_claims.csv", "reanalysis.csv", "needed.csv"),
+                "config.yaml",
+            )
+        ],
+        "report": [f"reports/{STUDY['study']}.html"],
+    }
+    return files + [file for stage in stages for file in study_files.get(stage, [])]
+
+
+def mixture_files() -> list[str]:
+    """Files that the training mixture is made from."""
+    files = []
+    for source in STUDY["mixture"]["sources"]:
+        builtin = source["kind"] == "builtin"
+        files += sorted(map(str, Path("data/instructions").glob("*.jsonl"))) if builtin else [source["path"]]
+    return files
+
+
+def reference_files() -> list[str]:
+    """What training data must not contain: pairs, texts, and every selected benchmark's items."""
+    entries = [STUDY["benchmarks"][name] for name in SELECT["benchmarks"]]
+    folders = [Path("data/benchmarks") / entry["task"] for entry in entries if entry["source"] == "builtin"]
+    items = {str(path) for folder in folders for path in folder.rglob("*.jsonl")}
+    hub = {f"resources/datasets/{entry['source']}/manifest.json" for entry in entries if entry["source"] != "builtin"}
+    pairs = STUDY["pairs"]
+    return [*pairs["files"], pairs["paraphrases"], pairs["texts"], *sorted(items | hub)]
+
+
+def set_profile(wildcards, ending: str) -> list[str]:
+    """The profile that a layer set is made from, if it is made from one; layer gain has no variants."""
+    by = STUDY["layer_sets"][wildcards.layer_set].get("by")
+    if by is None or (by in gain.PROFILES.values() and ending != ".csv"):
+        return []
+    return [f"{RESULTS}/{wildcards.model}/profiles/{by}{ending}"]
+
+
+def gain_profiles_of(model: str) -> list[str]:
+    """Profiles of layer gain that this study measures by training."""
+    return [f"{RESULTS}/{model}/profiles/{profile}.csv" for profile in gains()]
+
+
+def cheap_profiles_of(model: str) -> list[str]:
+    return [f"{RESULTS}/{model}/profiles/{profile}.csv" for profile in SELECT["profiles"]]
+
+
+def arms_files(model: str) -> list[str]:
+    return [f"{RESULTS}/{model}/arms/{arm}/seed{seed}.json" for arm, seed in runs(model, trained_only=True)]
+
+
+def statistic(name: str) -> str:
+    return f"{BASE}/statistics/{name}"
+
+
+def result_files(model: str) -> dict[str, list[str]]:
+    """Files of each kind of results (keys of colocate.results.LAYOUT) that this study has of a model."""
+    base = f"{RESULTS}/{model}"
+    kinds = {
+        "geometry": [f"{base}/geometry.json"],
+        "profiles": profiles_of(model),
+        "variants": profiles_of(model, ".variants.parquet"),
+        "layer_sets": [f"{base}/layer_sets/{name}.json" for name in selected_sets(model)],
+        "arms": [f"{base}/arms/{arm}/seed{seed}.json" for arm, seed in runs(model, trained_only=True)],
+        "alphas": adapters_of(model, "alphas.csv"),
+        "training_logs": adapters_of(model, "training_log.csv"),
+        "evaluations": evaluations_of(model, ".json"),
+    }
+    return kinds | {name.split(".")[0]: [f"{base}/statistics/{name}"] for name in STATISTICS}
+
+
+def figure_inputs(wildcards) -> list[str]:
+    files = result_files(wildcards.model)
+    return [file for need in FIGURES[wildcards.figure].needs for file in files[need]]

@@ -1,0 +1,187 @@
+"""The settings of each rule: exactly the keys of the config that its job uses, as functions of wildcards alone."""
+
+
+def profile_module(profile: str) -> str:
+    """The module behind a profile's metric: what its code digest covers."""
+    return METRICS[STUDY["profiles"][profile]["metric"]].module
+
+
+def where_settings() -> dict:
+    """Where a model runs: both change the last digits."""
+    return {"device": STUDY["device"], "threads": THREADS}
+
+
+def profile_settings(wildcards) -> dict:
+    entry = STUDY["profiles"][wildcards.profile]
+    metric = METRICS[entry["metric"]]
+    chosen = {key: entry[key] for key in ("metric", *metric.settings) if key in entry}
+    settings = {"profile": chosen | {"seed": STUDY["statistics"]["seed"]}, "limit": STUDY["pairs"]["limit"]}
+    if metric.needs == "examples":
+        template = STUDY["models"][wildcards.model]["chat_template"]
+        settings["examples"] = {"chat_template": template, "max_length": STUDY["training"]["max_length"]}
+    return settings | where_settings()
+
+
+def training_settings(wildcards) -> dict:
+    """Settings of a training; the rates that are tried belong to the tuning, what it chose to the resolved arm."""
+    template = STUDY["models"][wildcards.model]["chat_template"]
+    chosen = {key: value for key, value in STUDY["training"].items() if key != "tuning"}
+    return {"training": chosen | {"chat_template": template}} | where_settings()
+
+
+def gain_kind(profile: str) -> str:
+    return next(kind for kind, name in gain.PROFILES.items() if name == profile)
+
+
+def gain_settings(wildcards) -> dict:
+    settings = training_settings(wildcards)
+    settings["training"]["max_tokens"] = STUDY["gain"]["max_tokens"]
+    kind = gain_kind(wildcards.gain)
+    layer = wildcards.layer if wildcards.layer == gain.ALL else int(wildcards.layer)
+    width = {"block_width": STUDY["gain"]["block_width"]} if kind == "block" else {}
+    return settings | {"kind": kind, "layer": layer, "seed": int(wildcards.seed)} | width
+
+
+def tuning_settings(wildcards) -> dict:
+    settings = training_settings(wildcards)
+    chosen = STUDY["training"]["tuning"]
+    settings["training"]["max_tokens"] = chosen["max_tokens"]
+    rates = rates_of(wildcards.arm)[int(wildcards.rate)]
+    scratch = f"{SCRATCH}/{wildcards.model}/tuning/{wildcards.arm}/rate{wildcards.rate}"
+    return settings | {"resolve": resolve_settings(wildcards.arm, chosen["seed"], rates), "scratch": scratch}
+
+
+def resolve_settings(arm: str, seed: int, rates: dict | None = None) -> dict:
+    """An arm's entry, that of the arm whose budget it matches, the rules of their layer sets, and training's defaults."""
+    entry = STUDY["arms"][arm]
+    matched = STUDY["arms"][entry["budget"].removeprefix("match ")] if "budget" in entry else None
+    return {
+        "arm": arm,
+        "seed": seed,
+        "entry": entry | (rates or {}),
+        "matched": matched,
+        "rules": {name: STUDY["layer_sets"][name] for name in configuration.arm_sets(STUDY, arm)},
+        "training": {key: STUDY["training"][key] for key in ("lora", "lr_lora", "lr_garfa", "lora_plus_ratio")},
+    }
+
+
+def arm_settings(wildcards) -> dict:
+    settings = {"resolve": resolve_settings(wildcards.arm, int(wildcards.seed))}
+    if rates_of(tuned_as(wildcards.arm)):
+        settings["tuning"] = {"seed": STUDY["training"]["tuning"]["seed"]}
+    return settings
+
+
+def token_settings() -> dict:
+    """The limit on pairs, and the lengths of text that selected profiles cut windows of."""
+    entries = [STUDY["profiles"][profile] for profile in SELECT["profiles"]]
+    lengths = {entry["text_tokens"] for entry in entries if "text_tokens" in entry}
+    return {"limit": STUDY["pairs"]["limit"], "text_tokens": sorted(lengths)}
+
+
+def made_settings(wildcards) -> dict:
+    made = STUDY["pairs"]["made"]
+    return {
+        "made": made,
+        "benchmarks": {one["benchmark"]: STUDY["benchmarks"][one["benchmark"]] for one in made},
+        "seed": STUDY["statistics"]["seed"],
+    } | where_settings()
+
+
+def arm_profile_settings(wildcards) -> dict:
+    chosen = {"metric": wildcards.metric, "seed": STUDY["statistics"]["seed"]}
+    return {"profile": chosen, "limit": STUDY["pairs"]["limit"]} | where_settings()
+
+
+def evaluation_settings(wildcards) -> dict:
+    template = STUDY["models"][wildcards.model]["chat_template"]
+    return {
+        "benchmark": wildcards.benchmark,
+        "task": STUDY["benchmarks"][wildcards.benchmark],
+        "evaluation": STUDY["evaluation"] | {"chat_template": template},
+    } | where_settings()
+
+
+def model_memory(wildcards, training: bool = False, models: int = 1) -> int:
+    """MiB that a job of this model needs: float32 weights (profiles use them whatever dtype says), work space, libraries."""
+    shape = STUDY["models"][wildcards.model]["geometry"]
+    attention = shape["hidden"] * shape["head_dim"] * 2 * (shape["n_heads"] + shape["n_kv_heads"])
+    weights = shape["n_layers"] * (attention + 3 * shape["hidden"] * shape["ffn"]) + shape["vocab"] * shape["hidden"]
+    return int(1500 + (6 if training else 5) * models * weights / 2**20)
+
+
+def metrics_by_profile() -> dict[str, str]:
+    return {profile: STUDY["profiles"][profile]["metric"] for profile in SELECT["profiles"]}
+
+
+def correlation_settings() -> dict:
+    keys = ("primary_sensitivity", "primary_rope", "surrogates", "seed")
+    chosen = {profile: STUDY["profiles"][profile] for profile in SELECT["profiles"]}
+    return {key: STUDY["statistics"][key] for key in keys} | {"profiles": chosen}
+
+
+def resampling_settings() -> dict:
+    metrics = metrics_by_profile()
+    sensitivity = [profile for profile, metric in metrics.items() if metric == "sensitivity"]
+    distances = [profile for profile, metric in metrics.items() if metric in ("sensitivity", "rope_influence")]
+    return {"sensitivity": sensitivity, "distances": distances, "seed": STUDY["statistics"]["seed"]}
+
+
+def random_arms(model: str) -> list[str]:
+    """Arms whose layers are drawn anew for every seed."""
+    drawn = {name for name, entry in STUDY["layer_sets"].items() if "random" in entry}
+    return [arm for arm in arms_of(model) if drawn & set(configuration.arm_sets(STUDY, arm))]
+
+
+def contrast_settings(wildcards) -> dict:
+    chosen = {key: STUDY["statistics"][key] for key in ("reference", "primary_against")}
+    against = [SAME.get(arm, arm) for arm in chosen["primary_against"]]
+    return chosen | {"primary_against": against, "random_arms": random_arms(wildcards.model)}
+
+
+def top_sets() -> dict[str, str]:
+    """Names of S and R: the sets that the reference arm's study takes from the top of the two primary profiles."""
+    by = {"sensitive": STUDY["statistics"]["primary_sensitivity"], "positional": STUDY["statistics"]["primary_rope"]}
+    tops = {entry["by"]: name for name, entry in reversed(STUDY["layer_sets"].items()) if "top" in entry}
+    return {role: tops[profile] for role, profile in by.items() if profile in tops}
+
+
+def scope_of(*names: str) -> dict:
+    """The study's scope, so that a claim made elsewhere is only judged conceptually."""
+    return {
+        "model": ", ".join(f"{name} {STUDY['models'][name]['source']}" for name in names),
+        "mixture": [source.get("path", source["kind"]) for source in STUDY["mixture"]["sources"]],
+        "benchmarks": SELECT["benchmarks"],
+    }
+
+
+def claim_settings(wildcards) -> dict:
+    """The scope and the names that claims are judged by."""
+    chosen = {key: STUDY["statistics"][key] for key in ("reference", "seed")}
+    return chosen | {"scope": scope_of(wildcards.model), "sets": top_sets(), "metrics": metrics_by_profile()}
+
+
+def selection(model: str) -> dict:
+    """What this study runs on a model, by wildcard: files of an earlier selection stay out of figures and report."""
+    return {
+        "profile": SELECT["profiles"] + gains(),
+        "layer_set": selected_sets(model),
+        "arm": arms_of(model),
+        "run": [f"{arm}/seed{seed}" for arm, seed in runs(model)],
+        "benchmark": SELECT["benchmarks"],
+    }
+
+
+def figure_settings(wildcards) -> dict:
+    folder = f"{RESULTS}/{wildcards.model}"
+    return {"figure": wildcards.figure, "results": folder, "select": selection(wildcards.model)}
+
+
+def report_settings() -> dict:
+    aliases = {arm: first for arm, first in SAME.items() if arm != first}
+    return {
+        "study": STUDY["study"],
+        "results": RESULTS,
+        "models": {model: selection(model) for model in SELECT["models"]},
+        "aliases": aliases,
+    }
