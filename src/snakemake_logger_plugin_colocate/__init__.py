@@ -32,6 +32,8 @@ NOISE = (
     "Removing output files of failed job",
     "Shutting down, this might take some time.",
     "Elapsed time: ",
+    "SLURM run ID: ",
+    "Cleaning up SLURM log files",
 )
 NOISY_EVENTS = (
     LogEvent.WORKFLOW_STARTED,

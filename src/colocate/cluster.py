@@ -1,0 +1,211 @@
+"""SLURM: what a run must know of a cluster before its first job, and the jobs that a dead driver left behind.
+
+    python -m colocate.cluster jobs | wait | cancel      jobs of this folder's runs that are still in the queue
+    python -m colocate.cluster check [PARTITION]          what is known to hang or mislead, and what to set
+
+Job names begin with `PREFIX` (profiles/slurm sets it), and a job's working directory is the folder of its run: so the
+jobs of a folder are found even when the driver that submitted them has been killed. Light: the Snakefile imports this.
+"""
+
+import argparse
+import os
+import pwd
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from colocate.errors import InputError
+
+PREFIX = "colocate"
+ENDED = set("COMPLETED FAILED CANCELLED TIMEOUT NODE_FAIL OUT_OF_MEMORY BOOT_FAIL DEADLINE PREEMPTED".split())
+# squeue must remember an ended job for longer than the driver waits between two looks, at most 180 s. Unit: seconds.
+SHORTEST_MEMORY = 180
+LOCAL_FILE_SYSTEMS = {"tmpfs", "ramfs", "overlay", "squashfs"}
+
+
+@dataclass(frozen=True)
+class SlurmJob:
+    """A job in the queue: id, state (RUNNING, PENDING, ...), and what it does (`rule_train_arm_...`)."""
+
+    number: str
+    state: str
+    what: str
+
+
+def jobs(folder: str | Path) -> list[SlurmJob]:
+    """Jobs of this user that runs in `folder` have submitted and that have not ended.
+
+    InputError where squeue does not answer: then nobody knows whether such jobs live.
+    """
+    fields = ("JobID", "State", "Name", "WorkDir", "Comment")
+    layout = ",".join(f"{field}:.1000|" for field in fields)
+    rows = [line.split("|") for line in _ask("squeue", "--noheader", "--me", "--Format", layout).splitlines()]
+    here, found = str(Path(folder).resolve()), []
+    for row in rows:
+        number, state, name, place, comment = (cell.strip() for cell in row[: len(fields)])
+        if name.startswith(PREFIX) and state not in ENDED and os.path.realpath(place) == here:
+            found.append(SlurmJob(number, state, comment))
+    return found
+
+
+def cancel(folder: str | Path, patience: float = 60) -> list[SlurmJob]:
+    """Cancel the folder's jobs and return them once they have left the queue."""
+    found = jobs(folder)
+    if found:
+        _ask("scancel", *(job.number for job in found))
+        wait(folder, patience)
+    return found
+
+
+def wait(folder: str | Path, patience: float = float("inf"), every: float = 2) -> None:
+    """Return when none of the folder's jobs is in the queue. InputError after `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while left := jobs(folder):
+        if time.monotonic() > deadline:
+            raise InputError(f"SLURM: jobs {', '.join(job.number for job in left)} have not ended in {patience:.0f} s")
+        time.sleep(every)
+
+
+def orphans_message(left: list[SlurmJob]) -> str:
+    """What to do about jobs whose driver is gone."""
+    listed = "\n".join(f"  {job.number}  {job.state.lower()}  {job.what}" for job in left)
+    return (
+        f"SLURM still has {len(left)} jobs of an earlier run in this folder, whose driver is gone:\n{listed}\n"
+        "Started now, the same work would run twice. Wait for them, or cancel them, then start again:\n"
+        "  python -m colocate.cluster wait\n  python -m colocate.cluster cancel"
+    )
+
+
+def problems(
+    folder: str | Path,
+    status_command: str,
+    partition: str | None = None,
+    account: str | None = None,
+    gpus: bool = False,
+) -> list[str]:
+    """What of this cluster is known to stop, hang or mislead a run, each with what to set; empty if nothing.
+
+    status_command   the executor's (squeue or sacct)
+    partition        that jobs will ask for; None: the cluster's default
+    account          that jobs will ask for
+    gpus             whether jobs will ask for GPUs
+    """
+    config = dict(re.findall(r"^(\w+)\s+= (.*?)\s*$", _ask("scontrol", "show", "config"), flags=re.MULTILINE))
+    accounting = config.get("AccountingStorageType", "") not in ("", "(null)", "accounting_storage/none")
+    found = []
+    if status_command == "sacct":
+        if not accounting:
+            found.append("slurm-status-command: sacct needs accounting, which this cluster has not; set squeue")
+        else:
+            found.append("slurm-status-command: sacct waits for ever for a job that somebody cancels; set squeue")
+    age = re.match(r"(\d+)", config.get("MinJobAge", "300"))
+    if status_command == "squeue" and age and int(age.group()) < SHORTEST_MEMORY:
+        found.append(
+            f"MinJobAge is {age.group()} s: squeue forgets an ended job before the driver looks. Ask for MinJobAge="
+            f"{SHORTEST_MEMORY} or more in slurm.conf"
+            + ("; until then set slurm-status-command: sacct" if accounting else "")
+        )
+    found += _partition_problems(partition, gpus)
+    enforced = config.get("AccountingStorageEnforce", "none")
+    if account is None and any(word in enforced for word in ("associations", "limits", "qos")):
+        user = pwd.getpwuid(os.getuid()).pw_name
+        default = _ask("sacctmgr", "-nP", "show", "user", user, "format=DefaultAccount")
+        if not default.strip():
+            found.append(
+                "this cluster takes no job without an account, and you have no default one: set "
+                "COLOCATE_SLURM_ACCOUNT, or slurm_account in profiles/slurm/config.yaml"
+            )
+    return found + _storage_problems(Path(folder))
+
+
+def check_run(workflow) -> None:
+    """Stop a run of Snakemake through SLURM before its first job if the cluster is known to hang or mislead it.
+
+    Looks at what the jobs of this run ask for: partition, account, GPUs. Raises InputError with all that is wrong.
+    """
+    jobs_to_run = [job for job in workflow.dag.needrun_jobs() if not workflow.is_local(job.rule)]
+    names = ("slurm_partition", "slurm_account", "gpu")
+    asked = {tuple(job.resources.get(name) or None for name in names) for job in jobs_to_run}
+    status_command = workflow.executor_settings.status_command or "sacct"
+    found = [problems(Path.cwd(), status_command, *one[:2], bool(one[2])) for one in sorted(asked, key=str)]
+    distinct = list(dict.fromkeys(line for part in found for line in part))
+    if distinct:
+        raise InputError("this run would hang or fail on this cluster:\n- " + "\n- ".join(distinct))
+
+
+def _partition_problems(partition: str | None, gpus: bool) -> list[str]:
+    rows = [line.split("|") for line in _ask("sinfo", "--noheader", "-o", "%P|%a|%G").splitlines()]
+    names = {name.rstrip("*") for name, *_ in rows}
+    default = next((name.rstrip("*") for name, *_ in rows if name.endswith("*")), None)
+    chosen = partition or default
+    hint = "set COLOCATE_SLURM_PARTITION, or slurm_partition in profiles/slurm/config.yaml"
+    if chosen is None:
+        return [f"this cluster has no default partition; {hint} (there are {', '.join(sorted(names))})"]
+    unknown = sorted(set(chosen.split(",")) - names)
+    if unknown:
+        return [f"there is no partition {', '.join(unknown)}; {hint} (there are {', '.join(sorted(names))})"]
+    own = [(state, gres) for name, state, gres in rows if name.rstrip("*") in chosen.split(",")]
+    if not any(state == "up" for state, _ in own):
+        return [f"partition {chosen} is down; {hint}"]
+    if gpus and not any("gpu" in gres for _, gres in own):
+        return [f"partition {chosen} has no GPU, and this study asks for GPUs; {hint}, or set device: cpu"]
+    return []
+
+
+def _storage_problems(folder: Path) -> list[str]:
+    """Storage that compute nodes cannot see, as far as this machine can tell: its own memory or a container's layer."""
+    try:
+        kind = subprocess.run(
+            ["stat", "--file-system", "--format=%T", str(folder)], capture_output=True, text=True, timeout=10
+        ).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    if kind in LOCAL_FILE_SYSTEMS or kind == "overlayfs":
+        return [
+            f"{folder} lies on {kind}, which other machines cannot see; clone the project, and make its environment, "
+            "on storage that compute nodes share"
+        ]
+    return []
+
+
+def _ask(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except FileNotFoundError:
+        raise InputError(f"{command[0]}: no such program on PATH; is this a login node of a SLURM cluster?") from None
+    except subprocess.TimeoutExpired:
+        raise InputError(f"{' '.join(command[:2])}: no answer in 60 s; is the SLURM controller up?") from None
+    if done.returncode:
+        raise InputError(f"{' '.join(command[:2])}: {done.stderr.strip() or 'failed without a word'}")
+    return done.stdout
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m colocate.cluster", description=__doc__.split("\n")[0])
+    parser.add_argument("what", choices=["jobs", "wait", "cancel", "check"])
+    parser.add_argument("partition", nargs="?", help="check: the partition that jobs will ask for")
+    parser.add_argument("--folder", default=".", help="folder of the run (default: this one)")
+    chosen = parser.parse_args(arguments)
+    try:
+        if chosen.what == "check":
+            found = problems(chosen.folder, "squeue", chosen.partition)
+            print("\n".join(found) or "nothing found that would stop or hang a run")
+            return bool(found)
+        if chosen.what == "wait":
+            wait(chosen.folder)
+        affected = cancel(chosen.folder) if chosen.what == "cancel" else jobs(chosen.folder)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for job in affected:
+        print(job.number, job.state.lower(), job.what, sep="  ")
+    if chosen.what != "jobs":
+        print(f"{len(affected)} cancelled; " * (chosen.what == "cancel") + "none left in the queue")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,183 @@
+"""What a run asks of a cluster, against programs that answer as SLURM's do; tests/slurm has the real ones."""
+
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from colocate import cluster, driver
+from colocate.errors import InputError
+
+CONFIG = "AccountingStorageType   = accounting_storage/none\nMinJobAge               = 300 sec\n"
+PARTITIONS = "all*|up|gpu:2\ncpu|up|(null)\nold|down|gpu:1\n"
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Write a program that prints a text; squeue, scontrol and sinfo are there from the start."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    def program(name: str, prints: str, status: int = 0) -> None:
+        (folder / f"{name}.txt").write_text(prints)
+        path = folder / name
+        path.write_text(f'#!/bin/sh\necho "$0 $*" >> {tmp_path}/calls\ncat {folder}/{name}.txt\nexit {status}\n')
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+    program("squeue", "")
+    program("scontrol", CONFIG)
+    program("sinfo", PARTITIONS)
+    return program
+
+
+def queue(folder, *rows) -> str:
+    """Lines of squeue: number, state, name, comment of each job."""
+    return "".join(f"{number}|{state}|{name}|{folder}|{what}|\n" for number, state, name, what in rows)
+
+
+def test_jobs_are_those_of_this_folder_that_have_not_ended(slurm, tmp_path):
+    mine = queue(
+        tmp_path,
+        ("11", "RUNNING", "colocate_a", "rule_train_arm"),
+        ("12", "PENDING", "colocate_a", "rule_evaluate_arm"),
+        ("13", "COMPLETED", "colocate_a", "rule_train_arm"),
+        ("14", "RUNNING", "other", "not ours"),
+    )
+    slurm("squeue", mine + queue("/elsewhere", ("15", "RUNNING", "colocate_b", "another folder's")))
+    assert [job.number for job in cluster.jobs(tmp_path)] == ["11", "12"]
+    message = cluster.orphans_message(cluster.jobs(tmp_path))
+    assert "11  running  rule_train_arm" in message
+    assert "python -m colocate.cluster cancel" in message
+
+
+def test_a_queue_that_does_not_answer_is_an_error_and_not_an_empty_queue(slurm, tmp_path):
+    slurm("squeue", "", status=1)
+    with pytest.raises(InputError, match="squeue --noheader"):
+        cluster.jobs(tmp_path)
+
+
+def test_cancel_gives_up_with_the_numbers_of_what_is_left(slurm, tmp_path):
+    slurm("squeue", queue(tmp_path, ("11", "RUNNING", "colocate_a", "rule_train_arm")))
+    slurm("scancel", "")
+    with pytest.raises(InputError, match="jobs 11 have not ended in 0 s"):
+        cluster.cancel(tmp_path, patience=0)
+    assert "scancel 11" in (tmp_path / "calls").read_text()
+
+
+def test_the_command_line_lists_and_cancels(slurm, tmp_path, capsys):
+    assert cluster.main(["jobs", "--folder", str(tmp_path)]) == 0
+    assert cluster.main(["cancel", "--folder", str(tmp_path)]) == 0
+    assert "0 cancelled; none left in the queue" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("config", "arguments", "found"),
+    [
+        (CONFIG, {}, None),
+        (CONFIG.replace("300", "60"), {}, "MinJobAge is 60 s"),
+        (CONFIG, {"status_command": "sacct"}, "sacct needs accounting, which this cluster has not; set squeue"),
+        (CONFIG.replace("none", "slurmdbd"), {"status_command": "sacct"}, "waits for ever for a job"),
+        (CONFIG, {"partition": "gpus"}, "there is no partition gpus; set COLOCATE_SLURM_PARTITION"),
+        (CONFIG, {"partition": "old"}, "partition old is down"),
+        (CONFIG, {"partition": "cpu", "gpus": True}, "partition cpu has no GPU"),
+        (CONFIG, {"partition": "all", "gpus": True}, None),
+    ],
+)
+def test_what_is_known_to_hang_or_mislead_is_named_with_what_to_set(slurm, tmp_path, config, arguments, found):
+    slurm("scontrol", config)
+    problems = cluster.problems(tmp_path, **({"status_command": "squeue"} | arguments))
+    assert len(problems) == (found is not None), problems
+    if found:
+        assert found in problems[0]
+
+
+def test_a_cluster_without_a_default_partition_or_account(slurm, tmp_path):
+    slurm("sinfo", PARTITIONS.replace("*", ""))
+    slurm("scontrol", CONFIG + "AccountingStorageEnforce = associations\n")
+    slurm("sacctmgr", "\n")
+    problems = cluster.problems(tmp_path, "squeue")
+    assert any("no default partition" in line and "all, cpu, old" in line for line in problems)
+    assert any("COLOCATE_SLURM_ACCOUNT" in line for line in problems)
+
+
+def test_without_slurm_the_error_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="squeue: no such program on PATH"):
+        cluster.jobs(tmp_path)
+
+
+HOLD = """import sys, time
+from colocate import driver
+driver.claim(sys.argv[1])
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def holder(folder) -> subprocess.Popen:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+@pytest.fixture(autouse=True)
+def free():
+    yield
+    for file in driver._held:
+        file.close()
+    driver._held.clear()
+
+
+def test_the_second_run_in_a_folder_says_who_holds_it(tmp_path):
+    first = holder(tmp_path)
+    try:
+        with pytest.raises(InputError, match=rf"another run holds .*process {first.pid} on .*kill -INT {first.pid}"):
+            driver.claim(tmp_path)
+    finally:
+        first.kill()
+        first.wait()
+    driver.claim(tmp_path)
+
+
+def test_the_locks_of_a_killed_run_are_taken_away(tmp_path):
+    first = holder(tmp_path)
+    locks = tmp_path / ".snakemake/locks"
+    locks.mkdir()
+    (locks / "0.output.lock").write_text("results/x\n")
+    first.kill()
+    first.wait()
+    said = []
+    driver.claim(tmp_path, said.append)
+    assert not list(locks.iterdir())
+    assert "killed" in said[0]
+
+
+def test_jobs_of_a_killed_driver_stop_the_next_run_and_keep_its_locks(slurm, tmp_path):
+    locks = tmp_path / ".snakemake/locks"
+    locks.mkdir(parents=True)
+    (locks / "0.output.lock").write_text("results/x\n")
+    (tmp_path / ".snakemake" / driver.LOCK).write_text('{"slurm": true}')
+    slurm("squeue", queue(tmp_path, ("11", "RUNNING", "colocate_a", "rule_train_arm")))
+    with pytest.raises(InputError, match="SLURM still has 1 jobs of an earlier run"):
+        driver.claim(tmp_path)
+    assert list(locks.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("line", "runs"),
+    [
+        ("--cores 2", True),
+        ("--profile slurm --config device=cpu", True),
+        ("-n", False),
+        ("-np all", False),
+        ("--dry-run --cores 1", False),
+        ("--unlock", False),
+        ("--lint", False),
+        ("-j 4 --keep-going", True),
+    ],
+)
+def test_only_runs_that_start_jobs_hold_the_folder(line, runs):
+    assert driver.runs_jobs(line.split()) is runs
