@@ -27,12 +27,30 @@ def test_importing_the_registry_loads_nothing_heavy():
 def test_every_metric_has_a_module_that_computes(name):
     metric = METRICS[name]
     assert metric.name == name
-    assert metric.needs in ("pairs", "texts", "arm")
+    assert metric.needs in ("pairs", "texts", "examples", "arm")
+    assert metric.dtype in ("", "float32")
+    assert all((metric.formula, metric.source, metric.meaning))
     assert callable(importlib.import_module(metric.module).compute)
 
 
+class TwoModels:
+    """As much of profiles.compared.Compared as a metric needs to look at its settings."""
+
+    def both(self, measure, progress):
+        return measure(None, progress), measure(None, progress)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_registry_names_every_setting_of_a_metric(name):
+    """The workflow passes on exactly these keys: one that is missing here could never be set."""
+    with pytest.raises(InputError, match="^nonsense: unknown setting; allowed: ") as error:
+        compute(name, TwoModels(), None, {"metric": name, "nonsense": 1}, {})
+    allowed = set(str(error.value).partition("allowed: ")[2].split(", "))
+    assert allowed - {"seed", "batch_tokens"} == set(METRICS[name].settings) - {"batch_tokens"}
+
+
 def test_an_unknown_metric_is_refused():
-    with pytest.raises(InputError, match="metric: found 'attention', allowed: linear_cka, rope_influence, sensitivity"):
+    with pytest.raises(InputError, match="metric: found 'attention', allowed: .*rope_influence, .*sensitivity"):
         compute("attention", None, None, {}, {})
 
 
@@ -41,14 +59,17 @@ class Example:
     name: str = "a"
     share: float = 0.5
     count: int = 1
+    strict: bool = False
 
 
 def test_settings_take_known_keys_of_the_right_type():
-    assert settings.parse(Example, {"metric": "x", "share": 1, "count": 3}) == Example("a", 1, 3)
+    given = {"metric": "x", "share": 1, "count": 3, "strict": True}
+    assert settings.parse(Example, given) == Example("a", 1, 3, strict=True)
     for given, message in (
-        ({"shares": 1}, "shares: unknown setting; allowed: name, share, count"),
+        ({"shares": 1}, "shares: unknown setting; allowed: name, share, count, strict"),
         ({"count": 1.5}, "count: found 1.5, expected int"),
         ({"count": True}, "count: found True, expected int"),
+        ({"strict": 1}, "strict: found 1, expected bool"),
         ({"name": None}, "name: found None, expected str"),
     ):
         with pytest.raises(InputError) as error:

@@ -18,7 +18,7 @@ from colocate.profiles.capture import first, hidden_input, in_float32, recorded,
 from colocate.profiles.noise_floor import check_resolved, unresolved
 from colocate.profiles.windows import windows
 from colocate.rope import rope_scaled
-from tiny import make_tokenizer
+from tiny import make_model, make_tokenizer
 
 TEXTS = [
     Text(
@@ -87,6 +87,10 @@ def with_base(model, log_alpha: float):
     return lambda cos, sin: rotary(cos, torch.arange(cos.shape[1])[None])
 
 
+def no_rotation(cos, sin):
+    return torch.ones_like(cos), torch.zeros_like(sin)
+
+
 @torch.no_grad()
 def naive_kl(model, ids, layer: int, change) -> np.ndarray:
     """(windows,) mean over positions of KL(p || p changed), from two whole forwards."""
@@ -118,10 +122,23 @@ def test_output_equals_naive_whole_forwards(request, exact, ids, name, tolerance
     assert by_window(found).min() > 1e-6
 
 
+def test_the_suffix_alone_gives_what_whole_forwards_give(model, ids):
+    """The naive loop at the same batch and precision: every layer run again for every change of one of them."""
+    found = by_window(compute("rope_influence", model, make_tokenizer(), SETTINGS | {"batch_tokens": 1000}, DATA))
+    signs = torch.tensor([0.5, -0.5]).repeat_interleave(3).unsqueeze(1)
+    with torch.no_grad():
+        base = model(ids).logits[:, FIRST:].double().log_softmax(-1)
+        for layer in range(4):
+            with rope_scaled(model, layer, signs):
+                other = model(ids.repeat(2, 1)).logits[:, FIRST:].double().log_softmax(-1)
+            kl = (base.exp() * (base - other.view(2, *base.shape))).sum(-1).mean(-1).mean(0)
+            np.testing.assert_allclose(found[:, layer], kl, rtol=1e-5)
+
+
 def test_removal_equals_naive_whole_forwards(exact, ids):
     found = compute("rope_influence", exact, make_tokenizer(), SETTINGS | {"method": "removal"}, DATA)
     for layer in range(4):
-        expected = naive_kl(exact, ids, layer, lambda cos, sin: (torch.ones_like(cos), torch.zeros_like(sin)))
+        expected = naive_kl(exact, ids, layer, no_rotation)
         np.testing.assert_allclose(by_window(found)[:, layer], expected, rtol=1e-6)
 
 
@@ -181,6 +198,47 @@ def test_local_per_kv_head_is_what_changing_that_head_alone_does(model, ids):
     ]
     np.testing.assert_allclose(variant(found, "local", kv_head=1)[:, layer], (changes[0] + changes[1]) / 2, rtol=1e-4)
     assert set(found.variants["kv_head"]) == {-1, 0, 1}
+
+
+@pytest.mark.parametrize("method", ["output", "removal", "fisher"])
+def test_per_kv_head_is_what_changing_that_head_alone_does(exact, ids, method):
+    given = SETTINGS | {"method": method, "per_head": True}
+    found = compute("rope_influence", exact, make_tokenizer(), given, DATA)
+    assert set(found.variants["kv_head"]) == {-1, 0, 1}
+    np.testing.assert_array_equal(variant(found, method), by_window(found))
+    layer, head, size = 2, 1, 1e-3 if method == "fisher" else 0.5
+
+    def change(log_alpha: float):
+        """cos and sin (1, K, T, d) of which head 1 has another base, or none."""
+        rotated = no_rotation if method == "removal" else with_base(exact, log_alpha)
+        return lambda cos, sin: tuple(
+            torch.stack((own, other.expand_as(own)), dim=1)
+            for own, other in zip((cos, sin), rotated(cos, sin), strict=True)
+        )
+
+    with rope_scaled(exact, 0, 0.0):  # lets the family's rotation take cos and sin per head
+        expected = np.mean([naive_kl(exact, ids, layer, change(sign * size)) for sign in (1, -1)], axis=0)
+    expected = 2 * expected / size**2 if method == "fisher" else expected
+    np.testing.assert_allclose(variant(found, method, kv_head=head)[:, layer], expected, rtol=1e-3)
+    plain = compute("rope_influence", exact, make_tokenizer(), SETTINGS | {"method": method}, DATA)
+    assert set(plain.variants["kv_head"]) == {-1}
+
+
+@pytest.mark.parametrize("length", [128, 512, 2048])
+def test_texts_of_every_length_are_measured_within_the_batch(tmp_path, length):
+    """The published choice leaves length open: one window at a time where two do not fit the batch."""
+    model = load_model(make_model(tmp_path, max_position_embeddings=2048, num_hidden_layers=2), "float32", "cpu")
+    texts = [Text(f"t{i}", "story", "en", TEXTS[i].text * 30) for i in range(3)]
+    seen, layer = [], model.model.layers[1]
+    handle = layer.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[:2]))
+    given = SETTINGS | {"text_tokens": length, "batch_tokens": 2048, "max_texts": 2}
+    found = compute("rope_influence", model, make_tokenizer(), given, DATA | {"texts": texts})
+    handle.remove()
+    assert found.profile["n"].tolist() == [2, 2]
+    assert {shape[1] for shape in seen} == {length}
+    assert max(shape[0] for shape in seen) == {128: 4, 512: 4, 2048: 2}[length]  # two windows, or one, with both signs
+    with pytest.raises(InputError, match="text_tokens: found 4096, but this model takes 2048"):
+        compute("rope_influence", model, make_tokenizer(), given | {"text_tokens": 4096}, DATA)
 
 
 @pytest.mark.parametrize("method", ["output", "removal", "fisher", "local"])
@@ -263,6 +321,31 @@ def test_half_precision_models_are_measured_in_float32_and_given_back(tiny_llama
     assert variant(found, "noise_floor").max() < 1e-9  # bfloat16 would leave about 1e-4
 
 
+@pytest.mark.parametrize("method", ["output", "removal", "fisher", "local"])
+def test_bfloat16_is_a_warning_and_no_source_of_layer_sets(tiny_llama, method):
+    model = load_model(tiny_llama, "float32", "cpu")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    frequencies = model.model.rotary_emb.inv_freq.clone()
+    given = SETTINGS | {"method": method, "log_alpha": 0.1}
+    rounded = compute("rope_influence", model, make_tokenizer(), given | {"precision": "bfloat16"}, DATA)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert torch.equal(model.model.rotary_emb.inv_freq, frequencies)
+    assert rounded.variants["variant"].str.endswith(" (bf16 warning)").all()
+    half = load_model(tiny_llama, "bfloat16", "cpu")
+    stored = compute("rope_influence", half, make_tokenizer(), given | {"precision": "bfloat16"}, DATA)
+    np.testing.assert_array_equal(by_window(stored), by_window(rounded))
+    with pytest.raises(InputError, match="profile rope_bf16: precision is bfloat16, .* set precision: float32"):
+        check_resolved(rounded.variants, "rope_bf16")
+    if method == "local":
+        return
+    exact = compute("rope_influence", model, make_tokenizer(), given, DATA)
+    floors = [variant(p, f"noise_floor{mark}").max() for p, mark in ((rounded, " (bf16 warning)"), (exact, ""))]
+    assert floors[0] > 1e4 * floors[1] > 0
+    assert unresolved(exact.variants) == []
+    if method == "output":
+        assert unresolved(rounded.variants)
+
+
 @pytest.mark.parametrize("method", ["output", "local"])
 def test_layers_without_rope_are_marked(method):
     from transformers import SmolLM3Config, SmolLM3ForCausalLM
@@ -301,6 +384,8 @@ def test_layers_without_rope_are_marked(method):
         ({"log_alpha": "0.5"}, "log_alpha: found '0.5', expected float"),
         ({"text_tokens": 16}, "text_tokens: found 16, expected at least 17"),
         ({"pool": "all"}, "pool: unknown setting"),
+        ({"precision": "float16"}, "precision: found 'float16', allowed: float32, bfloat16"),
+        ({"per_head": 1}, "per_head: found 1, expected bool"),
     ],
 )
 def test_bad_settings_are_named(given, message):

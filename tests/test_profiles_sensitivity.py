@@ -10,9 +10,10 @@ import torch
 from colocate.errors import InputError
 from colocate.models import load_model
 from colocate.pairs import Pair, Paraphrase
-from colocate.profiles import compute
+from colocate.profiles import compute, sensitivity
 from colocate.profiles.capture import length_batches, pooled_states
-from colocate.profiles.sensitivity import distance, mean_distance
+from colocate.profiles.intervals import bootstrap_mean
+from colocate.profiles.sensitivity import contrasts, distance, mean_distance, partner_sets, unit_distances
 from tiny import make_tokenizer
 
 PAIRS = [
@@ -116,14 +117,92 @@ def test_batches_hold_every_text_once_and_stay_within_their_size():
         assert len(batch) == 1 or max(lengths[index] for index in batch) * len(batch) <= 30
 
 
-def test_identical_texts_have_distance_zero(model):
-    same = [Pair(f"p{i}", "d", "en", "One and one", " two", " two", " two") for i in range(3)]
-    found = compute(
-        "sensitivity", model, make_tokenizer(), SETTINGS, DATA | {"pairs": [*same, PAIRS[2]], "paraphrases": []}
-    )
-    zero = found.variants[(found.variants["item"] != "capital") & ~found.variants["variant"].str.startswith("swap")]
-    assert len(zero)
-    assert zero["value"].abs().max() < 1e-9
+def test_identical_states_have_distance_zero_and_differences_cancel():
+    state = np.random.default_rng(0).normal(size=(2, 4, 3, 8))
+    one, other = PAIRS[:2]
+    same = {(pair.id, answer): state for pair in (one, other) for answer in ("correct", "incorrect", "incorrect2")}
+    found = unit_distances([one, other], same)
+    assert [(contrast, item) for contrast, item, _ in found] == [
+        ("task", "sum-1"),
+        ("wrong_wrong", "sum-1"),
+        ("task", "sum-2"),
+        ("wrong_wrong", "sum-2"),
+        ("swap", "sum-1+sum-2"),
+    ]
+    assert all((value == 0).all() for _, _, value in found)
+    alike = same | {(pair.id, "correct"): 1 - state for pair in (one, other)}
+    distances = {"paraphrase": {}}
+    for contrast, item, value in unit_distances([one, other], alike):
+        distances.setdefault(contrast, {})[item] = value
+    _, values = contrasts(distances, [[one, other]], DATA | {"pairs": [one, other], "paraphrases": []})[
+        "task_minus_swap"
+    ]
+    np.testing.assert_allclose(values, 0, atol=1e-15)
+
+
+def test_pairs_that_the_tokenizer_does_not_tell_apart_are_refused(model):
+    same = Pair("p", "d", "en", "One and one", " two", " two", " three")
+    with pytest.raises(InputError, match="into the same tokens as 'correct'"):
+        compute("sensitivity", model, make_tokenizer(), SETTINGS, DATA | {"pairs": [*PAIRS, same]})
+    long = Pair("p", "d", "en", "word " * 300, " two", " three", " four")
+    with pytest.raises(InputError, match="1504 tokens with the prompt, the model takes 1024"):
+        compute("sensitivity", model, make_tokenizer(), SETTINGS, DATA | {"pairs": [*PAIRS, long]})
+
+
+def test_task_minus_control_pairs_the_items_that_belong_together(model):
+    found = compute("sensitivity", model, make_tokenizer(), SETTINGS, DATA).variants
+    wide = found.pivot_table(index=["variant", "item"], columns="layer", values="value")
+
+    def values(contrast: str, *items: str) -> np.ndarray:
+        return np.mean([wide.loc[f"{contrast}/unit/increment", item] for item in items], axis=0)
+
+    def items(contrast: str) -> list[str]:
+        return wide.loc[f"{contrast}/unit/increment"].index.tolist()
+
+    assert items("task_minus_wrong_wrong") == sorted(pair.id for pair in PAIRS)
+    expected = values("task", "capital") - values("wrong_wrong", "capital")
+    np.testing.assert_allclose(values("task_minus_wrong_wrong", "capital"), expected)
+    assert items("task_minus_swap") == ["sum-1+sum-2"]
+    expected = values("task", "sum-1", "sum-2") - values("swap", "sum-1+sum-2")
+    np.testing.assert_allclose(values("task_minus_swap", "sum-1+sum-2"), expected)
+    assert items("task_minus_paraphrase") == ["arithmetic", "world"]
+    expected = values("task", "capital", "größe") - values("paraphrase", "city")
+    np.testing.assert_allclose(values("task_minus_paraphrase", "world"), expected)
+
+
+def test_partners_are_drawn_together(model):
+    """The interval is that of three independent sets: two partners, and two pairs alone."""
+    found = compute("sensitivity", model, make_tokenizer(), SETTINGS, DATA)
+    values = found.items["value"].to_numpy().reshape(4, -1)
+    assert partner_sets(PAIRS) == [PAIRS[:2], [PAIRS[2]], [PAIRS[3]]]
+    low, high = bootstrap_mean(values, 0, clusters=["a", "a", "b", "c"])
+    assert found.profile["ci_low"].tolist() == low.tolist()
+    assert found.profile["ci_high"].tolist() == high.tolist()
+
+
+def test_a_cluster_counts_as_one_draw():
+    """Every item twice adds nothing: the interval of the 30 clusters, not the narrower one of 60 items."""
+    values = np.random.default_rng(0).normal(size=(30, 5))
+    twice, labels = np.repeat(values, 2, axis=0), np.repeat(np.arange(30), 2)
+    for found, expected in zip(bootstrap_mean(twice, 3, clusters=labels), bootstrap_mean(values, 3), strict=True):
+        np.testing.assert_allclose(found, expected)
+    narrow, wide = (np.subtract(*bootstrap_mean(twice, 3, clusters=given)[::-1]) for given in (None, labels))
+    assert (narrow < 0.85 * wide).all()
+
+
+def test_memory_is_bounded_by_the_batch(model, monkeypatch):
+    """States are asked for a batch at a time, so that those of all texts are never held together."""
+    held = []
+
+    def watched(model, tokenizer, texts, batch_tokens, *rest):
+        held.append(sum(len((prompt + answer).encode()) for prompt, answer in texts))
+        return pooled_states(model, tokenizer, texts, batch_tokens, *rest)
+
+    monkeypatch.setattr(sensitivity, "pooled_states", watched)
+    many = [Pair(f"p{i}", "d", "en", f"{i} + 2 =", f" {i + 2}", f" {i + 3}", f" {i + 4}") for i in range(40)]
+    compute("sensitivity", model, make_tokenizer(), SETTINGS | {"batch_tokens": 300}, DATA | {"pairs": many})
+    assert len(held) > 3
+    assert max(held) <= 300
 
 
 def test_the_order_of_pairs_changes_nothing(model):
@@ -152,7 +231,7 @@ def test_tables_agree_with_each_other(model):
     chosen = found.variants[found.variants["variant"] == "paraphrase/answer/state"]
     assert chosen["value"].tolist() == found.items["value"].tolist()
     assert set(found.items["item"]) == {"even", "city"}
-    assert found.variants["variant"].nunique() == 5 * 4 * 3
+    assert found.variants["variant"].nunique() == 8 * 4 * 3
     assert set(found.variants["kv_head"]) == {-1}
 
 
@@ -169,7 +248,7 @@ def test_half_precision_is_close(tiny_llama, model):
     [
         ({"pool": "last"}, "pool: found 'last', allowed: all, skip_first, answer, unit"),
         ({"form": "delta"}, "form: found 'delta', allowed: state, increment, normalised"),
-        ({"contrast": "tasks"}, "contrast: found 'tasks', allowed: task, core, wrong_wrong, paraphrase, swap"),
+        ({"contrast": "tasks"}, "contrast: found 'tasks', allowed: task, core, wrong_wrong, swap, paraphrase"),
         ({"pools": "all"}, "pools: unknown setting"),
         ({"batch_tokens": 0}, "batch_tokens: found 0, expected at least 1"),
     ],
@@ -195,7 +274,9 @@ def test_distance_of_vectors():
     np.testing.assert_allclose(distance(a, 7 * a), 0, atol=1e-30)
     np.testing.assert_allclose(distance(a, -a), 2)
     loop = np.mean([one_minus_cos(a[i], a[j]) for i in range(5) for j in range(i)], axis=0)
-    np.testing.assert_allclose(mean_distance(a), loop)
+    units = a / np.linalg.norm(a, axis=-1, keepdims=True)
+    np.testing.assert_allclose(mean_distance(units.sum(axis=0), 5), loop)
+    assert np.isnan(mean_distance(units[0], 1)).all()
 
 
 @pytest.mark.smollm2

@@ -3,23 +3,84 @@
 Hooks, never `output_hidden_states`: its last entry is after the final norm, and its first layer is the embedding.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from colocate.errors import InputError
 from colocate.files import Progress, silent
 from colocate.models import decoder_layers
 from colocate.pairs import encode
 
 POOLS = ("all", "skip_first", "answer", "unit")
 FORMS = ("state", "increment")
+CPU_TOKENS = 256  # most tokens of a forward on a CPU: larger ones leave its caches and took up to twice as long
+TOKENS = POOLS[:2]  # which tokens count, for a statistic of a text's tokens
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One forward over B texts, padded on the right to T tokens; L layers."""
+
+    rows: list[int]  # which texts
+    ids: Tensor  # (B, T)
+    spans: list[tuple[int, int]]  # of each text: index of the answer's first token, and number of tokens
+    calls: list[tuple[tuple, dict, object]]  # of each layer, see `recorded`
+
+    def weights(self) -> Tensor:
+        """(B, 3, T): the weights of the tokens in the first three POOLS, each row summing to 1."""
+        weights = torch.zeros(len(self.rows), 3, self.ids.shape[1])
+        for row, (start, n) in enumerate(self.spans):
+            weights[row, 0, :n] = 1
+            weights[row, 1, min(1, n - 1) : n] = 1
+            weights[row, 2, start:n] = 1
+        return (weights / weights.sum(dim=2, keepdim=True)).to(self.ids.device)
 
 
 @torch.no_grad()
+def forwards(
+    model, encoded: Sequence[tuple[list[int], int]], batch_tokens: int, progress: Progress = silent
+) -> Iterator[Batch]:
+    """The layers' calls over n texts, in batches of like length: only one batch's states are held at a time.
+
+    encoded: token ids, and the index of the answer's first token (pairs.encode). At most batch_tokens, with padding,
+    share a forward (on CPUs at most CPU_TOKENS). InputError where states are not finite.
+    """
+    layers, decoder = decoder_layers(model), decoder_of(model)
+    device, done = next(decoder.parameters()).device, 0
+    batch_tokens = min(batch_tokens, CPU_TOKENS) if device.type == "cpu" else batch_tokens
+    for rows in length_batches([len(ids) for ids, _ in encoded], batch_tokens):
+        ids, mask = pad([encoded[row][0] for row in rows], device)
+        with recorded(layers) as calls:
+            decoder(input_ids=ids, attention_mask=mask, use_cache=False)
+        _check_finite(calls)
+        yield Batch(rows, ids, [(encoded[row][1], len(encoded[row][0])) for row in rows], calls)
+        done += len(rows)
+        progress(done / len(encoded), f"{done} of {len(encoded)} texts")
+
+
+def pad(sequences: Sequence[Sequence[int]], device, filling: int = 0) -> tuple[Tensor, Tensor]:
+    """ids, padded on the right, and attention mask, (B, T) each."""
+    shape = len(sequences), max(map(len, sequences))
+    ids, mask = torch.full(shape, filling), torch.zeros(shape, dtype=torch.long)
+    for row, tokens in enumerate(sequences):
+        ids[row, : len(tokens)], mask[row, : len(tokens)] = torch.tensor(tokens), 1
+    return ids.to(device), mask.to(device)
+
+
+def _check_finite(calls: list) -> None:
+    """What is not finite in one layer stays so in all above: look at the last, and only then for the first."""
+    if not first(calls[-1][2]).isfinite().all():
+        layer = next(layer for layer, call in enumerate(calls) if not first(call[2]).isfinite().all())
+        dtype = str(first(calls[layer][2]).dtype).removeprefix("torch.")
+        raise InputError(f"layer {layer}: its states are not finite in {dtype}; set the model's dtype to float32")
+
+
 def pooled_states(
     model, tokenizer, texts: Sequence[tuple[str, str]], batch_tokens: int, progress: Progress = silent
 ) -> np.ndarray:
@@ -31,40 +92,48 @@ def pooled_states(
     skip_first  ... without token 0, which is an attention sink (a text of one token keeps it)
     answer      ... over the tokens of the answer
     unit        mean over all tokens, each first scaled to norm 1
-
-    Texts are padded on the right and batched by length, at most batch_tokens (padding included) a forward.
     """
-    encoded = [encode(tokenizer, prompt, answer) for prompt, answer in texts]
-    layers, decoder = decoder_layers(model), _decoder(model)
-    device = next(decoder.parameters()).device
-    states, done = None, 0
-    for batch in length_batches([len(ids) for ids, _ in encoded], batch_tokens):
-        ids, mask, weights = _pad([encoded[index] for index in batch])
-        weights = weights.to(device)
-        with recorded(layers) as calls:
-            decoder(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
-        pooled = [_pool(hidden_input(call), first(call[2]), weights) for call in calls]
+    states = None
+    for batch in forwards(model, [encode(tokenizer, *text) for text in texts], batch_tokens, progress):
+        weights = batch.weights()
+        pooled = [_pool(hidden_input(call), first(call[2]), weights) for call in batch.calls]
         pooled = torch.stack(pooled, dim=3).cpu().numpy()
         if states is None:
             states = np.empty((len(texts), *pooled.shape[1:]), dtype=np.float32)
-        states[batch] = pooled
-        done += len(batch)
-        progress(done / len(texts), f"{done} of {len(texts)} texts")
+        states[batch.rows] = pooled
     return states
 
 
-def _pad(encoded: list[tuple[list[int], int]]) -> tuple[Tensor, Tensor, Tensor]:
-    """ids and attention mask (B, T), and the weights (B, 3, T) of the first three POOLS, each row summing to 1."""
-    shape = len(encoded), max(len(ids) for ids, _ in encoded)
-    ids, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-    weights = torch.zeros(shape[0], 3, shape[1])
-    for row, (tokens, start) in enumerate(encoded):
-        n = len(tokens)
-        ids[row, :n], mask[row, :n] = torch.tensor(tokens), 1
-        weights[row, 0, :n] = 1
-        weights[row, 1, min(1, n - 1) : n] = 1
-        weights[row, 2, start:n] = 1
-    return ids, mask, weights / weights.sum(dim=2, keepdim=True)
+def token_statistic(
+    model,
+    tokenizer,
+    texts: Sequence[tuple[str, str]],
+    statistic: Callable[[np.ndarray], np.ndarray],
+    batch_tokens: int,
+    progress: Progress = silent,
+) -> np.ndarray:
+    """A statistic of the tokens of each of n texts in each layer, (n, 2 TOKENS, L): with and without token 0.
+
+    statistic: (L, T, D) float32 to (L,); NaN, where a text is too short for it, is an InputError.
+    """
+    values = None
+    for batch in forwards(model, [encode(tokenizer, *text) for text in texts], batch_tokens, progress):
+        states = torch.stack([first(call[2]).float() for call in batch.calls], dim=1).cpu().numpy()
+        if values is None:
+            values = np.empty((len(texts), len(TOKENS), states.shape[1]))
+        for row, (_, n), tokens in zip(batch.rows, batch.spans, states, strict=True):
+            values[row] = statistic(tokens[:, :n]), statistic(tokens[:, 1:n])
+            if np.isnan(values[row]).any():
+                raise InputError(f"{' '.join(texts[row])!r}: its {n} tokens are too few for this metric")
+    return values
+
+
+def right_texts(data: dict, fewest: int = 1) -> list:
+    """The rows whose prompt and right answer are a metric's texts: pairs and paraphrases. InputError under `fewest`."""
+    rows = [*data["pairs"], *data.get("paraphrases", ())]
+    if len(rows) < fewest:
+        raise InputError(f"pairs: found {len(rows)} texts, this metric needs at least {fewest}")
+    return rows
 
 
 def _pool(before: Tensor, after: Tensor, weights: Tensor) -> Tensor:
@@ -108,6 +177,12 @@ def recorded(modules: Sequence[nn.Module]) -> Iterator[list[tuple[tuple, dict, o
             handle.remove()
 
 
+def check_plain(layers: Sequence[nn.Module], calls: list) -> None:
+    """InputError if layers return tuples: `resumed` cannot stand in for such a layer."""
+    if any(isinstance(call[2], tuple) for call in calls):
+        raise InputError(f"{type(layers[0]).__name__} returns a tuple: such layers cannot be left out of a forward")
+
+
 def hidden_input(call: tuple) -> Tensor:
     """The hidden states that a recorded module was called with, (B, T, D)."""
     args, kwargs, _ = call
@@ -124,14 +199,15 @@ def resumed(model, layer: int, hidden: Tensor) -> Iterator[None]:
     """Within the block, forwards of `model` start at `layer` with the input `hidden` (B, T, D); no layer below runs.
 
     The model's own forward goes on doing all the rest (masks, positions, final norm, head), so nothing of it is
-    repeated here. The token ids passed in the block need the shape (B, T); their values do not matter.
+    repeated here. With layer = L no layer runs at all: what is left is the family's own final norm and head. The token
+    ids passed in the block need the shape (B, T); their values do not matter.
     """
     layers = decoder_layers(model)
 
     def replace(module, args, kwargs):
         return ((hidden, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": hidden})
 
-    handle = layers[layer].register_forward_pre_hook(replace, with_kwargs=True)
+    handle = layers[min(layer, len(layers) - 1)].register_forward_pre_hook(replace, with_kwargs=True)
     for below in layers[:layer]:
         below.forward = _pass_through  # on the instance: hides the class's method until it is deleted again
     try:
@@ -146,21 +222,36 @@ def _pass_through(hidden_states: Tensor, *args, **kwargs) -> Tensor:
     return hidden_states
 
 
-@contextmanager
-def in_float32(model) -> Iterator[None]:
-    """Within the block, half-precision weights are float32. Exact both ways; float32 and float64 stay as they are."""
+def in_float32(model):
+    """Context: half-precision weights are float32; float32 and float64 stay as they are."""
     halves = (torch.float16, torch.bfloat16)
-    narrow = [(t, t.dtype) for t in chain(model.parameters(), model.buffers()) if t.dtype in halves]
-    for tensor, _ in narrow:
-        tensor.data = tensor.data.float()
+    return _cast((t for t in chain(model.parameters(), model.buffers()) if t.dtype in halves), torch.float32)
+
+
+def in_bfloat16(model):
+    """Context: floating-point weights are bfloat16; buffers, such as RoPE's frequencies, stay as they are."""
+    return _cast((t for t in model.parameters() if t.is_floating_point()), torch.bfloat16)
+
+
+@contextmanager
+def _cast(tensors: Iterable[Tensor], dtype: torch.dtype) -> Iterator[None]:
+    """Within the block, `tensors` are of `dtype`; after it they are what they were, bit for bit."""
+    before = [(tensor, tensor.data) for tensor in tensors]
+    for tensor, values in before:
+        tensor.data = values.to(dtype)
     try:
         yield
     finally:
-        for tensor, dtype in narrow:
-            tensor.data = tensor.data.to(dtype)
+        for tensor, values in before:
+            tensor.data = values
 
 
-def _decoder(model):
+def context_length(model) -> float:
+    """The most tokens that the model takes; infinite where its config does not say."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or float("inf")
+
+
+def decoder_of(model):
     """The stack of layers without the head, which no pooled state needs."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     return base.get_decoder()

@@ -1,7 +1,8 @@
 """95 % intervals of a layer profile.
 
 Means over items: percentile bootstrap. Draw n of the n items with replacement, average, take the 2.5 and 97.5
-percentiles (Efron & Tibshirani 1993, chapter 13). One draw serves all layers: a replicate is a whole profile.
+percentiles (Efron & Tibshirani 1993, chapter 13). One draw serves all layers: a replicate is a whole profile. Items
+that depend on each other (partners) form a cluster, and clusters are drawn.
 
 Statistics of a whole sample (CKA): half-sampling. Resampling with replacement would put texts in twice, and two equal
 texts are perfectly similar whatever the model. The mean of a half drawn without replacement varies round that of the
@@ -9,7 +10,7 @@ full sample by (1 - 1/2) s^2 / (n/2) = s^2 / n, just as the full sample's mean v
 (Politis, Romano & Wolf 1999, "Subsampling"); the interval is laid round the full-sample value.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -18,13 +19,23 @@ HALVES = 200
 PERCENTILES = (2.5, 97.5)
 
 
-def bootstrap_mean(values: np.ndarray, seed: int, draws: int = DRAWS) -> tuple[np.ndarray, np.ndarray]:
-    """values (n, L) to the ends (L,), (L,) of the interval of the mean over items; NaN with fewer than two items."""
-    n_items, n_layers = values.shape
-    if n_items < 2:
+def bootstrap_mean(
+    values: np.ndarray, seed: int, draws: int = DRAWS, clusters: Sequence | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """values (n, L) to the ends (L,), (L,) of the interval of the mean over items; NaN with fewer than two clusters.
+
+    clusters (n,): items with the same label are drawn together; if left out, every item by itself.
+    """
+    names: dict = {}
+    number = [names.setdefault(label, len(names)) for label in (range(len(values)) if clusters is None else clusters)]
+    n_clusters, n_layers = len(names), values.shape[1]
+    if n_clusters < 2:
         return np.full(n_layers, np.nan), np.full(n_layers, np.nan)
-    counts = np.random.default_rng(seed).multinomial(n_items, np.full(n_items, 1 / n_items), size=draws)
-    low, high = np.percentile(counts @ values / n_items, PERCENTILES, axis=0)
+    sums = np.zeros((n_clusters, n_layers))
+    np.add.at(sums, number, values)
+    counts = np.random.default_rng(seed).multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=draws)
+    means = counts @ sums / (counts @ np.bincount(number))[:, np.newaxis]
+    low, high = np.percentile(means, PERCENTILES, axis=0)
     return low, high
 
 

@@ -1,6 +1,6 @@
-"""Linear CKA of layer l between the base model and a trained arm: is the layer's picture of the texts still the same?
+"""Linear CKA of layer l between a base model and a tuned one: is the layer's picture of the texts still the same?
 
-Formula   X, Y (n, D): the pooled outputs of layer l for n texts, base and arm; K = X X^T, L = Y Y^T (n, n)
+Formula   X, Y (n, D): the pooled outputs of layer l for n texts, base and tuned; K = X X^T, L = Y Y^T (n, n)
           CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L))
 biased    HSIC(K, L) = tr(H K H L), H = I - 1/n: the published form. For independent data it tends to 1 as D / n grows
 debiased  HSIC(K, L) = [tr(K' L') + 1'K'1 1'L'1 / ((n-1)(n-2)) - 2/(n-2) 1'K'L'1] / (n (n-3)), K' = K with its
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from colocate.errors import InputError
 from colocate.files import Progress, silent
 from colocate.profiles import Profile, tables
-from colocate.profiles.capture import FORMS, POOLS, pooled_states
+from colocate.profiles.capture import POOLS, right_texts
+from colocate.profiles.compared import Compared
 from colocate.profiles.intervals import half_sampling
 from colocate.profiles.settings import at_least, choice, parse
 
@@ -43,23 +43,14 @@ class Settings:
         at_least("batch_tokens", self.batch_tokens, 1)
 
 
-def compute(model, tokenizer, settings: dict, data: dict, progress: Progress = silent) -> Profile:
-    """Profile and variants of a PEFT model against itself with the adapter off."""
+def compute(compared: Compared, tokenizer, settings: dict, data: dict, progress: Progress = silent) -> Profile:
+    """Profile and variants of two models, `estimator/pool`."""
     chosen = parse(Settings, settings)
-    rows = [*data["pairs"], *data.get("paraphrases", ())]
-    if len(rows) < FEWEST:
-        raise InputError(f"pairs: found {len(rows)} texts, linear_cka needs at least {FEWEST}")
-    texts = [(row.prompt, row.correct) for row in rows]
-    with model.disable_adapter():
-        base = pooled_states(model, tokenizer, texts, chosen.batch_tokens, lambda f, note: progress(f / 2, note))
-    arm = pooled_states(model, tokenizer, texts, chosen.batch_tokens, lambda f, note: progress((1 + f) / 2, note))
-
+    rows = right_texts(data, FEWEST)
+    base, tuned = compared.states(tokenizer, rows, chosen.batch_tokens, progress)
     every, variants = np.arange(len(rows)), []
     for number, pool in enumerate(POOLS):
-        grams = [
-            (gram(x), gram(y))
-            for x, y in zip(_layers(base[:, FORMS.index("state"), number]), _layers(arm[:, 0, number]), strict=True)
-        ]
+        grams = [(gram(x), gram(y)) for x, y in zip(_layers(base[:, number]), _layers(tuned[:, number]), strict=True)]
         for estimator in ESTIMATORS:
             value = _over_layers(grams, estimator, every)
             variants.append(tables.variant_rows(f"{estimator}/{pool}", ["all"], value[np.newaxis]))

@@ -6,6 +6,7 @@ rope_influence). In bfloat16 rounding alone falls with depth and imitates "early
 
 from colocate.errors import InputError
 
+BF16_WARNING = " (bf16 warning)"  # ends the names of variants that were computed in bfloat16
 FLOORS = 3
 MOST_UNRESOLVED = 1 / 3
 
@@ -17,6 +18,7 @@ def unresolved(variants) -> list[int]:
     count.
     """
     whole = variants[variants["kv_head"] < 0]
+    whole = whole.assign(variant=whole["variant"].str.removesuffix(BF16_WARNING))
     means = whole.pivot_table(index="layer", columns="variant", values="value", aggfunc="mean")
     if "noise_floor" not in means:
         return []
@@ -26,7 +28,12 @@ def unresolved(variants) -> list[int]:
 
 
 def check_resolved(variants, name: str) -> None:
-    """InputError if more than a third of the layers of profile `name` are unresolved: it then ranks rounding errors."""
+    """InputError if profile `name` ranks rounding errors: over a third of its layers unresolved, or bfloat16 at all."""
+    if variants["variant"].str.endswith(BF16_WARNING).any():
+        raise InputError(
+            f"profile {name}: precision is bfloat16, whose rounding alone falls with depth: a warning, no source of "
+            "layer sets; set precision: float32"
+        )
     if "noise_floor" not in set(variants["variant"]):
         return
     layers = unresolved(variants)

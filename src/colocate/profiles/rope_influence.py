@@ -10,7 +10,8 @@ fisher    mean over positions of E_{y ~ p} (d log p(y) / d log alpha)^2 at alpha
 local     ||o_alpha - o||_F / ||o||_F, o the output of the layer's attention for the same input, mean of the two signs
 
 Precision: output, removal and fisher run in float32 whatever the model's dtype (a bfloat16 KL is rounding noise),
-softmax and sums in float64. `local` keeps the model's dtype.
+softmax and sums in float64. `local` keeps the model's dtype. `precision: bfloat16` rounds weights and activations all
+the same, to show what that does: its variants end in " (bf16 warning)" and no layer set may be made from it.
 Noise floor (variant `noise_floor`, on the first window): the output computation with alpha = 1, where every element of
 layer l's input is moved to its neighbouring float, up or down at random. All operations from layer l on then round
 afresh, as they do when alpha changes; what KL remains is rounding alone. For fisher the floor is 2 KL / e^2 likewise.
@@ -18,8 +19,9 @@ Cost: layer l leaves the layers below alone, so one base pass keeps every layer'
 rerun, both signs in one batch.
 Source: this project. Rao 2026 (arXiv:2604.07766) names the quantity and prints no definition.
 
-Variants: the method's name; output_plus and output_minus or local_plus and local_minus, the single signs; noise_floor;
-`local` per KV head (kv_head >= 0): the same ratio for what the head's group feeds into the output projection.
+Variants: the method's name; output_plus and output_minus or local_plus and local_minus, the single signs; noise_floor.
+Per KV head (kv_head >= 0): `local` always, the same ratio for what the head's group feeds into the output projection;
+the others with `per_head`, the same quantity with that head's base alone changed, at K times the price.
 Layers without RoPE have NaN, and n = 0 in the profile.
 """
 
@@ -32,17 +34,29 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from colocate.errors import InputError
 from colocate.files import Progress, silent
 from colocate.models import attention, decoder_layers
 from colocate.profiles import Profile, tables
-from colocate.profiles.capture import first, hidden_input, in_float32, recorded, resumed
+from colocate.profiles.capture import (
+    check_plain,
+    context_length,
+    first,
+    hidden_input,
+    in_bfloat16,
+    in_float32,
+    recorded,
+    resumed,
+)
+from colocate.profiles.noise_floor import BF16_WARNING
 from colocate.profiles.settings import at_least, choice, parse
 from colocate.profiles.windows import windows
 from colocate.rope import rope_layers, rope_removed, rope_scaled
 
+PRECISIONS = ("float32", "bfloat16")
 LIMITS = {"output": 7, "removal": 12, "fisher": 4, "local": 24}  # windows: about two CPU minutes on a 135M model
 FIRST_POSITION = 16  # earlier positions have hardly any context whose order could matter
 FLOOR_WINDOWS = 1
@@ -50,17 +64,23 @@ FLOOR_WINDOWS = 1
 
 @dataclass(frozen=True)
 class Settings:
-    """text_tokens: length of a window. max_texts: most windows, 0 = LIMITS[method]. seed: of floor and bootstrap."""
+    """text_tokens: length of a window. max_texts: most windows, 0 = LIMITS[method]. seed: of floor and bootstrap.
+
+    batch_tokens bounds the memory: at most that many positions of logits, both signs together, or one window's.
+    """
 
     method: str = "output"
     log_alpha: float = 0.693
     text_tokens: int = 128
     max_texts: int = 0
+    precision: str = "float32"
+    per_head: bool = False
     seed: int = 0
     batch_tokens: int = 4096
 
     def __post_init__(self):
         choice("method", self.method, LIMITS)
+        choice("precision", self.precision, PRECISIONS)
         at_least("text_tokens", self.text_tokens, FIRST_POSITION + 1)
         at_least("max_texts", self.max_texts, 0)
         if not 0 < self.log_alpha < 10:
@@ -74,6 +94,8 @@ def compute(model, tokenizer, settings: dict, data: dict, progress: Progress = s
         raise InputError(
             f"method: found {chosen.method!r} on a quantised model, allowed: local; a KL needs float32 weights"
         )
+    if chosen.text_tokens > context_length(model):
+        raise InputError(f"text_tokens: found {chosen.text_tokens}, but this model takes {context_length(model)}")
     limit = chosen.max_texts or LIMITS[chosen.method]
     found = windows(tokenizer, data["texts"], chosen.text_tokens, limit)
     signs = 1 if chosen.method in ("removal", "fisher") else 2
@@ -81,8 +103,7 @@ def compute(model, tokenizer, settings: dict, data: dict, progress: Progress = s
     batches = [found[start : start + size] for start in range(0, len(found), size)]
 
     measured: list[dict[tuple[str, int], np.ndarray]] = []  # one a batch: (variant, kv_head) -> (windows, L)
-    exact = nullcontext() if chosen.method == "local" else in_float32(model)
-    with torch.no_grad(), exact:
+    with torch.no_grad(), _precision(model, chosen):
         for number, batch in enumerate(batches):
             ids = torch.tensor([window.ids for window in batch], device=next(model.parameters()).device)
 
@@ -93,12 +114,13 @@ def compute(model, tokenizer, settings: dict, data: dict, progress: Progress = s
                 measured.append(_local(model, ids, chosen, report))
             else:
                 n_floor = min(len(batch), max(0, FLOOR_WINDOWS - number * size))
-                measured.append(_on_output(model, ids, n_floor, chosen, report))
+                measured.append(on_output(model, ids, n_floor, chosen, report))
 
     items = [window.item for window in found]
     values = {key: np.concatenate([batch[key] for batch in measured if key in batch]) for key in measured[0]}
     whole = values[chosen.method, tables.ALL_HEADS]
-    rows = [tables.variant_rows(name, items[: len(array)], array, head) for (name, head), array in values.items()]
+    mark = BF16_WARNING * (chosen.precision == "bfloat16")
+    rows = [tables.variant_rows(name + mark, items[: len(array)], array, k) for (name, k), array in values.items()]
     return Profile(
         profile=tables.mean_profile(whole, chosen.seed),
         items=tables.item_rows(items, whole),
@@ -106,14 +128,23 @@ def compute(model, tokenizer, settings: dict, data: dict, progress: Progress = s
     )
 
 
-def _on_output(model, ids: Tensor, n_floor: int, chosen: Settings, report: Callable) -> dict:
-    """output, removal or fisher of one batch of windows (B, T), and the noise floor of its first n_floor."""
+def _precision(model, chosen: Settings):
+    """Context in which the model computes as `chosen.precision` says."""
+    if chosen.precision == "bfloat16":
+        return in_bfloat16(model)
+    return nullcontext() if chosen.method == "local" else in_float32(model)
+
+
+def on_output(model, ids: Tensor, n_floor: int, chosen: Settings, report: Callable = silent) -> dict:
+    """output, removal or fisher of one batch of windows (B, T), and the noise floor of its first n_floor.
+
+    (variant, kv_head) -> (B or n_floor, L).
+    """
     n_windows, n_positions = ids.shape[0], ids.shape[1] - FIRST_POSITION
-    layers = decoder_layers(model)
+    layers, n_kv_heads = decoder_layers(model), _n_kv_heads(model)
     with recorded(layers) as calls:
         base = Reference(_logits(model, ids, n_positions))
-    if any(isinstance(call[2], tuple) for call in calls):
-        raise InputError(f"{type(layers[0]).__name__} returns a tuple: such layers cannot be left out of a forward")
+    check_plain(layers, calls)
     inputs = [hidden_input(call) for call in calls]
     del calls
     generator = torch.Generator().manual_seed(chosen.seed)
@@ -122,17 +153,19 @@ def _on_output(model, ids: Tensor, n_floor: int, chosen: Settings, report: Calla
         with change, resumed(model, layer, hidden):
             return _logits(model, ids[:1].expand(len(hidden), -1), n_positions)
 
-    def measure(layer: int) -> dict[str, Tensor]:
+    def measure(layer: int, head: int) -> dict[str, Tensor]:
         hidden = inputs[layer]
+        every = head == tables.ALL_HEADS
+        heads = torch.ones(1) if every else functional.one_hot(torch.tensor(head), n_kv_heads).float()
         if chosen.method == "removal":
-            return {"removal": base.kl(rerun(layer, rope_removed(model, layer), hidden))}
+            return {"removal": base.kl(rerun(layer, rope_removed(model, layer, None if every else head), hidden))}
         if chosen.method == "fisher":
             with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
-                log_alpha = forward_ad.make_dual(torch.zeros(1), torch.ones(1))
+                log_alpha = forward_ad.make_dual(torch.zeros_like(heads), heads)
                 dual = rerun(layer, rope_scaled(model, layer, log_alpha), hidden)
                 return {"fisher": base.variance(forward_ad.unpack_dual(dual).tangent)}
         signs = torch.tensor([chosen.log_alpha, -chosen.log_alpha]).repeat_interleave(n_windows).unsqueeze(1)
-        logits = rerun(layer, rope_scaled(model, layer, signs), hidden.repeat(2, 1, 1))
+        logits = rerun(layer, rope_scaled(model, layer, signs * heads), hidden.repeat(2, 1, 1))
         plus, minus = (base.kl(part) for part in logits.chunk(2))
         return {"output": (plus + minus) / 2, "output_plus": plus, "output_minus": minus}
 
@@ -145,12 +178,13 @@ def _on_output(model, ids: Tensor, n_floor: int, chosen: Settings, report: Calla
 
     values: dict[tuple[str, int], np.ndarray] = {}
     for layer in rope_layers(model):
-        found = measure(layer)
-        if n_floor:
-            found["noise_floor"] = floor(layer)
-        for name, value in found.items():
-            table = values.setdefault((name, tables.ALL_HEADS), np.full((len(value), len(layers)), np.nan))
-            table[:, layer] = value.cpu().numpy()
+        for head in (tables.ALL_HEADS, *(range(n_kv_heads) if chosen.per_head else ())):
+            found = measure(layer, head)
+            if n_floor and head == tables.ALL_HEADS:
+                found["noise_floor"] = floor(layer)
+            for name, value in found.items():
+                table = values.setdefault((name, head), np.full((len(value), len(layers)), np.nan))
+                table[:, layer] = value.cpu().numpy()
         report((layer + 1) / len(layers))
     return values
 
@@ -194,9 +228,7 @@ class Reference:
 def _local(model, ids: Tensor, chosen: Settings, report: Callable) -> dict:
     """local of one batch of windows (B, T), per layer and per KV head."""
     layers = decoder_layers(model)
-    modules = [attention(layer) for layer in layers]
-    config = model.config.get_text_config()
-    n_kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    modules, n_kv_heads = [attention(layer) for layer in layers], _n_kv_heads(model)
     with recorded(modules) as calls:
         model.get_decoder()(input_ids=ids, use_cache=False)
     values: dict[tuple[str, int], np.ndarray] = {}
@@ -217,6 +249,11 @@ def _local(model, ids: Tensor, chosen: Settings, report: Callable) -> dict:
             table[:, layer] = value.cpu().numpy()
         report((layer + 1) / len(layers))
     return values
+
+
+def _n_kv_heads(model) -> int:
+    config = model.config.get_text_config()
+    return getattr(config, "num_key_value_heads", None) or config.num_attention_heads
 
 
 def _attend(module, args: tuple, kwargs: dict, n_kv_heads: int) -> dict[int, Tensor]:

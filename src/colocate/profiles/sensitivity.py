@@ -13,25 +13,29 @@ contrast  task         correct against incorrect
           paraphrase   two right answers: the same from the other side
           swap         two pairs, each one's right answer the other's wrong one: the mean of both right texts against
                        the mean of both wrong ones. Both sides hold the same prompts and the same answers
+          task_minus_X task minus a control X, what rightness adds: per pair (wrong_wrong), per two partners (swap), or,
+                       since other texts are paraphrased, per domain (the means of its pairs and of its paraphrases)
 pool      all, skip_first, answer, unit        (capture.pooled_states)
 form      state        h_l
           increment    h_l - h_{l-1}, what the layer adds
           normalised   of states, over the mean distance of the right texts of different pairs in that layer
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from colocate.errors import InputError
 from colocate.files import Progress, silent
-from colocate.pairs import answers_of, swaps
+from colocate.pairs import Pair, answers_of, encode, swaps
 from colocate.profiles import Profile, tables
-from colocate.profiles.capture import FORMS, POOLS, pooled_states
+from colocate.profiles.answers import check_answers
+from colocate.profiles.capture import FORMS, POOLS, length_batches, pooled_states
 from colocate.profiles.settings import at_least, choice, parse
 
-CONTRASTS = ("task", "core", "wrong_wrong", "paraphrase", "swap")
+CONTROLS = ("wrong_wrong", "swap", "paraphrase")
+CONTRASTS = ("task", "core", *CONTROLS, *(f"task_minus_{control}" for control in CONTROLS))
 
 
 @dataclass(frozen=True)
@@ -52,62 +56,121 @@ class Settings:
 
 
 def compute(model, tokenizer, settings: dict, data: dict, progress: Progress = silent) -> Profile:
-    """Profile, items and all variants over data["pairs"] and data["paraphrases"]; item = the pair's id."""
-    chosen = parse(Settings, settings)
-    rows = [*data["pairs"], *data.get("paraphrases", ())]
-    keys = [(row.id, name) for row in rows for name in answers_of(row)]
-    texts = [(row.prompt, getattr(row, name)) for row in rows for name in answers_of(row)]
-    if not data["pairs"]:
-        raise InputError("pairs: found none, expected at least one")
-    states = pooled_states(model, tokenizer, texts, chosen.batch_tokens, progress)
-    distances = contrasts(states, {key: index for index, key in enumerate(keys)}, data)
+    """Profile, items and all variants over data["pairs"] and data["paraphrases"]; item = the pair's id.
 
-    name = f"{chosen.contrast}/{chosen.pool}/{chosen.form}"
-    if name not in distances:
-        raise InputError(f"contrast: found {chosen.contrast!r}, but the data hold no such items for form {chosen.form}")
-    items, values = distances[name]
-    return Profile(
-        profile=tables.mean_profile(values, chosen.seed),
-        items=tables.item_rows(items, values),
-        variants=pd.concat([tables.variant_rows(name, *found) for name, found in distances.items()], ignore_index=True),
-    )
-
-
-def contrasts(states: np.ndarray, index: dict, data: dict) -> dict[str, tuple[list[str], np.ndarray]]:
-    """Variant name to its items and their distances (n, L).
-
-    states (texts, FORMS, POOLS, L, D); index: (id, answer field) to the text's row. A contrast without items is left
-    out.
+    Partners share their answers, so the bootstrap draws them together.
     """
-    pairs, paraphrases, partners = data["pairs"], data.get("paraphrases", ()), swaps(data["pairs"])
-
-    def of(rows, answer: str) -> np.ndarray:
-        return states[[index[row.id, answer] for row in rows]]
-
-    def both(answer: str) -> np.ndarray:
-        return (of([p for p, _ in partners], answer) + of([q for _, q in partners], answer)) / 2
-
-    found = {"task": ([pair.id for pair in pairs], distance(of(pairs, "correct"), of(pairs, "incorrect")))}
-    core = [row for row, pair in enumerate(pairs) if "core" in pair.tags]
-    if core:
-        found["core"] = ([pairs[row].id for row in core], found["task"][1][core])
-    found["wrong_wrong"] = (found["task"][0], distance(of(pairs, "incorrect"), of(pairs, "incorrect2")))
+    chosen = parse(Settings, settings)
+    pairs, paraphrases = data["pairs"], data.get("paraphrases", ())
+    check_answers(model, tokenizer, pairs)
     if paraphrases:
-        values = distance(of(paraphrases, "correct"), of(paraphrases, "paraphrase"))
-        found["paraphrase"] = ([row.id for row in paraphrases], values)
-    if partners:
-        values = distance(both("correct"), both("incorrect"))
-        found["swap"] = ([f"{p.id}+{q.id}" for p, q in partners], values)
+        check_answers(model, tokenizer, paraphrases)
+    partners = partner_sets(pairs)
+    distances, spread = _distances(model, tokenizer, [*partners, *([row] for row in paraphrases)], chosen, progress)
+    variants = _variants(contrasts(distances, partners, data), spread)
+    name = f"{chosen.contrast}/{chosen.pool}/{chosen.form}"
+    if name not in variants:
+        raise InputError(f"contrast: found {chosen.contrast!r}, but the data hold no such items for form {chosen.form}")
+    set_of = {pair.id: number for number, partner_set in enumerate(partners) for pair in partner_set}
+    clusters = [set_of.get(item, item) for item in variants[name][0]]
+    return tables.of_items(variants, name, chosen.seed, clusters)
 
+
+def partner_sets(pairs: Sequence[Pair]) -> list[list[Pair]]:
+    """The pairs in order, those that are partners (pairs.swaps) together: sets of one or two."""
+    partner = {one.id: other for one, other in swaps(pairs)}
+    later = {other.id for other in partner.values()}
+    return [[pair, partner[pair.id]] if pair.id in partner else [pair] for pair in pairs if pair.id not in later]
+
+
+def _distances(model, tokenizer, units: list[list], chosen: Settings, progress: Progress) -> tuple[dict, np.ndarray]:
+    """Distances of all units of rows, {contrast: {item: (FORMS, POOLS, L)}}, and the spread of the right texts.
+
+    The spread, (POOLS, L): the mean 1 - cos of the right texts of different pairs. Units go through the model in
+    batches of like length, and their states are dropped: memory is bounded by the batch.
+    """
+    texts = [[(row, name) for row in unit for name in answers_of(row)] for unit in units]
+    sizes = [
+        len(unit) * max(len(encode(tokenizer, row.prompt, getattr(row, name))[0]) for row, name in unit)
+        for unit in texts
+    ]
+    found: dict[str, dict[str, np.ndarray]] = {contrast: {} for contrast in CONTRASTS}
+    total, n_right, done = 0, 0, 0
+    for batch in length_batches(sizes, chosen.batch_tokens):
+        keys = [key for number in batch for key in texts[number]]
+        states = pooled_states(
+            model, tokenizer, [(row.prompt, getattr(row, name)) for row, name in keys], chosen.batch_tokens
+        )
+        named = {(row.id, name): state for (row, name), state in zip(keys, states, strict=True)}
+        for number in batch:
+            for contrast, item, value in unit_distances(units[number], named):
+                found[contrast][item] = value
+            for pair in (row for row in units[number] if isinstance(row, Pair)):
+                total, n_right = total + _unit(named[pair.id, "correct"][FORMS.index("state")]), n_right + 1
+        done += len(batch)
+        progress(done / len(units), f"{done} of {len(units)}")
+    return found, mean_distance(total, n_right)
+
+
+def unit_distances(unit: list, states: dict) -> list[tuple[str, str, np.ndarray]]:
+    """(contrast, item, distance (FORMS, POOLS, L)) of one set of partners, or of one paraphrase.
+
+    states: (id, answer field) to (FORMS, POOLS, L, D).
+    """
+    found = []
+    for row in unit:
+        sides = [("task", "correct", "incorrect"), ("wrong_wrong", "incorrect", "incorrect2")]
+        if not isinstance(row, Pair):
+            sides = [("paraphrase", "correct", "paraphrase")]
+        found += [(contrast, row.id, distance(states[row.id, a], states[row.id, b])) for contrast, a, b in sides]
+    if len(unit) == 2:
+        right, wrong = (sum(states[row.id, answer] for row in unit) for answer in ("correct", "incorrect"))
+        found.append(("swap", _joined(unit), distance(right, wrong)))
+    return found
+
+
+def _joined(unit: list[Pair]) -> str:
+    """The item that two partners are together."""
+    return "+".join(pair.id for pair in unit)
+
+
+def contrasts(distances: dict, partners: list[list[Pair]], data: dict) -> dict[str, tuple[list[str], np.ndarray]]:
+    """All contrasts with their items and distances (n, FORMS, POOLS, L); one without items is left out."""
+    pairs, paraphrases = data["pairs"], data.get("paraphrases", ())
+    task, control, same, swap = (distances[name] for name in ("task", "wrong_wrong", "paraphrase", "swap"))
+    twos = {_joined(unit): unit for unit in partners if len(unit) == 2}
+
+    def mean(values: dict, rows: list) -> np.ndarray:
+        return np.mean([values[row.id] for row in rows], axis=0)
+
+    found = {
+        "task": {pair.id: task[pair.id] for pair in pairs},
+        "core": {pair.id: task[pair.id] for pair in pairs if "core" in pair.tags},
+        "wrong_wrong": {pair.id: control[pair.id] for pair in pairs},
+        "paraphrase": {row.id: same[row.id] for row in paraphrases},
+        "swap": {item: swap[item] for item in twos},
+        "task_minus_wrong_wrong": {pair.id: task[pair.id] - control[pair.id] for pair in pairs},
+        "task_minus_swap": {item: mean(task, unit) - swap[item] for item, unit in twos.items()},
+        "task_minus_paraphrase": {},
+    }
+    for domain in dict.fromkeys(pair.domain for pair in pairs):
+        here = [[row for row in rows if row.domain == domain] for rows in (pairs, paraphrases)]
+        if here[1]:
+            found["task_minus_paraphrase"][domain] = mean(task, here[0]) - mean(same, here[1])
+    return {name: (list(values), np.stack(list(values.values()))) for name, values in found.items() if values}
+
+
+def _variants(found: dict, spread: np.ndarray) -> dict[str, tuple[list[str], np.ndarray]]:
+    """contrast/pool/form to items and values (n, L); normalised by the spread where there is one."""
     variants = {}
     for contrast, (items, values) in found.items():
         for form, pool in ((form, pool) for form in range(len(FORMS)) for pool in range(len(POOLS))):
             variants[f"{contrast}/{POOLS[pool]}/{FORMS[form]}"] = items, values[:, form, pool]
-    if len(pairs) > 1:
-        spread = mean_distance(of(pairs, "correct")[:, FORMS.index("state")])
-        for contrast, (items, values) in found.items():
-            for pool, name in enumerate(POOLS):
-                variants[f"{contrast}/{name}/normalised"] = items, values[:, FORMS.index("state"), pool] / spread[pool]
+    if np.isnan(spread).any():
+        return variants
+    for contrast, (items, values) in found.items():
+        for pool, name in enumerate(POOLS):
+            variants[f"{contrast}/{name}/normalised"] = items, values[:, FORMS.index("state"), pool] / spread[pool]
     return variants
 
 
@@ -116,12 +179,13 @@ def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return ((_unit(a) - _unit(b)) ** 2).sum(axis=-1) / 2
 
 
-def mean_distance(states: np.ndarray) -> np.ndarray:
-    """Mean of 1 - cos over all pairs of different rows of (n, ..., D), without a loop over pairs.
+def mean_distance(total: np.ndarray, n: int) -> np.ndarray:
+    """Mean of 1 - cos over all pairs of different ones of n vectors, from the sum (..., D) of their unit vectors.
 
-    With u the unit vectors: sum over i != j of u_i u_j = ||sum u||^2 - n.
+    sum over i != j of u_i u_j = ||sum u||^2 - n. NaN for a single vector.
     """
-    n, total = len(states), sum(_unit(row) for row in states)
+    if n < 2:
+        return np.full(total.shape[:-1], np.nan)
     return 1 - ((total**2).sum(axis=-1) - n) / (n * (n - 1))
 
 

@@ -13,7 +13,7 @@ def parse(kind, settings: dict):
         if key not in known:
             raise InputError(f"{key}: unknown setting; allowed: {', '.join(known)}")
         kinds = (int, float) if known[key].type is float else known[key].type
-        if not isinstance(value, kinds) or isinstance(value, bool):
+        if not isinstance(value, kinds) or isinstance(value, bool) != (kinds is bool):
             raise InputError(f"{key}: found {value!r}, expected {known[key].type.__name__}")
     return kind(**given)
 

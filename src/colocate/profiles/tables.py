@@ -1,16 +1,34 @@
 """From arrays to the tables of a Profile. Arrays are (items, layers); L layers counted from 0."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
+from colocate.profiles import Profile
 from colocate.profiles.intervals import bootstrap_mean
 
 ALL_HEADS = -1
 
 
-def mean_profile(values: np.ndarray, seed: int) -> pd.DataFrame:
+def of_items(
+    found: dict[str, tuple[list[str], np.ndarray]], chosen: str, seed: int, clusters: Sequence | None = None
+) -> Profile:
+    """A metric's Profile from its variants, each the items and their values (n, L); `chosen` becomes the profile.
+
+    clusters: a label for each of its items, where some depend on each other (intervals.bootstrap_mean).
+    """
+    items, values = found[chosen]
+    return Profile(
+        profile=mean_profile(values, seed, clusters),
+        items=item_rows(items, values),
+        variants=pd.concat([variant_rows(name, *entry) for name, entry in found.items()], ignore_index=True),
+    )
+
+
+def mean_profile(values: np.ndarray, seed: int, clusters: Sequence | None = None) -> pd.DataFrame:
     """values (n, L) to layer, value, ci_low, ci_high, n. A layer without values (all NaN) keeps NaN and n = 0."""
-    low, high = bootstrap_mean(values, seed)
+    low, high = bootstrap_mean(values, seed, clusters=clusters)
     n = np.sum(~np.isnan(values), axis=0)
     return profile(values.mean(axis=0), low, high, n)
 

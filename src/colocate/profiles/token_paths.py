@@ -1,0 +1,45 @@
+"""What curvature and prompt_entropy share: one number of the tokens of each text, averaged over texts.
+
+Texts: prompt + right answer of all pairs and paraphrases; item = the row's id. Variants `all` tokens, and `skip_first`
+without token 0, an attention sink whose norm can be a hundred times that of its neighbours.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from colocate.files import Progress, silent
+from colocate.profiles import Profile, tables
+from colocate.profiles.capture import TOKENS, right_texts, token_statistic
+from colocate.profiles.settings import at_least, choice, parse
+
+
+@dataclass(frozen=True)
+class Settings:
+    """pool: which tokens become the profile. seed: of the bootstrap. batch_tokens: tokens that share a forward."""
+
+    pool: str = "all"
+    seed: int = 0
+    batch_tokens: int = 4096
+
+    def __post_init__(self):
+        choice("pool", self.pool, TOKENS)
+        at_least("batch_tokens", self.batch_tokens, 1)
+
+
+def measure(
+    statistic: Callable[[np.ndarray], np.ndarray],
+    model,
+    tokenizer,
+    settings: dict,
+    data: dict,
+    progress: Progress = silent,
+) -> Profile:
+    """Profile, items and variants of `statistic`, (L, T, D) of one text to (L,)."""
+    chosen = parse(Settings, settings)
+    rows = right_texts(data)
+    texts = [(row.prompt, row.correct) for row in rows]
+    values = token_statistic(model, tokenizer, texts, statistic, chosen.batch_tokens, progress)
+    found = {pool: ([row.id for row in rows], values[:, number]) for number, pool in enumerate(TOKENS)}
+    return tables.of_items(found, chosen.pool, chosen.seed)
