@@ -107,7 +107,7 @@ def test_no_two_labels_of_a_figure_overlap_by_much(opened):
 
 def test_every_link_of_the_contents_leads_to_its_section(opened):
     links = opened.execute_script("return [...document.querySelectorAll('nav a')].map(a => a.getAttribute('href'))")
-    assert len(links) == 17
+    assert len(links) == 18
     for link in links:
         opened.execute_script("document.querySelector(`nav a[href='${arguments[0]}']`).click()", link)
         script = "const t = document.querySelector(':target'); return [t.tagName, t.getBoundingClientRect().top]"

@@ -16,6 +16,7 @@ from colocate.errors import InputError
 from colocate.files import Progress, silent
 from colocate.models import decoder_layers
 from colocate.pairs import encode
+from colocate.profiles.shared_prefix import can_share, inputs_of, rows_of
 
 POOLS = ("all", "skip_first", "answer", "unit")
 FORMS = ("state", "increment")
@@ -34,12 +35,9 @@ class Batch:
 
     def weights(self) -> Tensor:
         """(B, 3, T): the weights of the tokens in the first three POOLS, each row summing to 1."""
-        weights = torch.zeros(len(self.rows), 3, self.ids.shape[1])
-        for row, (start, n) in enumerate(self.spans):
-            weights[row, 0, :n] = 1
-            weights[row, 1, min(1, n - 1) : n] = 1
-            weights[row, 2, start:n] = 1
-        return (weights / weights.sum(dim=2, keepdim=True)).to(self.ids.device)
+        tokens = [[list(range(n))] for _, n in self.spans]
+        starts = [[start] for start, _ in self.spans]
+        return pool_weights(tokens, starts, self.ids.shape[1]).squeeze(2).to(self.ids.device)
 
 
 @torch.no_grad()
@@ -51,17 +49,43 @@ def forwards(
     encoded: token ids, and the index of the answer's first token (pairs.encode). At most batch_tokens, with padding,
     share a forward (on CPUs at most CPU_TOKENS). InputError where states are not finite.
     """
+
+    def inputs(rows: list[int], device) -> dict[str, Tensor]:
+        ids, mask = pad([encoded[row][0] for row in rows], device)
+        return {"input_ids": ids, "attention_mask": mask}
+
+    for rows, given, calls in _run(model, [len(ids) for ids, _ in encoded], inputs, batch_tokens, progress):
+        yield Batch(rows, given["input_ids"], [(encoded[row][1], len(encoded[row][0])) for row in rows], calls)
+
+
+@torch.no_grad()
+def _run(model, lengths: Sequence[int], inputs: Callable, batch_tokens: int, progress: Progress) -> Iterator[tuple]:
+    """(which rows, their inputs, the layers' calls), batch by batch; inputs: (which rows, device) -> keywords."""
     layers, decoder = decoder_layers(model), decoder_of(model)
     device, done = next(decoder.parameters()).device, 0
     batch_tokens = min(batch_tokens, CPU_TOKENS) if device.type == "cpu" else batch_tokens
-    for rows in length_batches([len(ids) for ids, _ in encoded], batch_tokens):
-        ids, mask = pad([encoded[row][0] for row in rows], device)
+    for rows in length_batches(lengths, batch_tokens):
+        given = inputs(rows, device)
         with recorded(layers) as calls:
-            decoder(input_ids=ids, attention_mask=mask, use_cache=False)
+            decoder(**given, use_cache=False)
         _check_finite(calls)
-        yield Batch(rows, ids, [(encoded[row][1], len(encoded[row][0])) for row in rows], calls)
+        yield rows, given, calls
         done += len(rows)
-        progress(done / len(encoded), f"{done} of {len(encoded)} texts")
+        progress(done / len(lengths), f"{done} of {len(lengths)} texts")
+
+
+def pool_weights(tokens: Sequence[list[list[int]]], starts: Sequence[list[int]], length: int) -> Tensor:
+    """Weights (B, 3, K, T) of the first three POOLS, over T places, for the K texts of each of B rows.
+
+    tokens: the places of each text's tokens; starts: which of them is the answer's first. Each text's weights sum to 1.
+    """
+    weights = torch.zeros(len(tokens), 3, max(map(len, tokens)), length)
+    for row, texts in enumerate(tokens):
+        for number, (places, start) in enumerate(zip(texts, starts[row], strict=True)):
+            weights[row, 0, number, places] = 1
+            weights[row, 1, number, places[min(1, len(places) - 1) :]] = 1
+            weights[row, 2, number, places[start:]] = 1
+    return weights / weights.sum(dim=3, keepdim=True).clamp_min(1)  # rows of fewer texts keep zeros
 
 
 def pad(sequences: Sequence[Sequence[int]], device, filling: int = 0) -> tuple[Tensor, Tensor]:
@@ -92,15 +116,31 @@ def pooled_states(
     skip_first  ... without token 0, which is an attention sink (a text of one token keeps it)
     answer      ... over the tokens of the answer
     unit        mean over all tokens, each first scaled to norm 1
+
+    Neighbouring texts of one prompt run as one row where the model allows it (shared_prefix).
     """
+    encoded = [encode(tokenizer, *text) for text in texts]
+    longest = max(len(ids) for ids, _ in encoded)
+    share = can_share(model, longest)
+    shared = rows_of([ids for ids, _ in encoded], [prompt for prompt, _ in texts], share)
+
+    def inputs(rows: list[int], device) -> dict[str, Tensor]:
+        if share:
+            return inputs_of([shared[row] for row in rows], decoder_of(model).dtype, device)
+        ids, mask = pad([shared[row].ids for row in rows], device)
+        return {"input_ids": ids, "attention_mask": mask}
+
     states = None
-    for batch in forwards(model, [encode(tokenizer, *text) for text in texts], batch_tokens, progress):
-        weights = batch.weights()
-        pooled = [_pool(hidden_input(call), first(call[2]), weights) for call in batch.calls]
-        pooled = torch.stack(pooled, dim=3).cpu().numpy()
+    for rows, given, calls in _run(model, [len(row.ids) for row in shared], inputs, batch_tokens, progress):
+        batch, (_, length) = [shared[row] for row in rows], given["input_ids"].shape
+        starts = [[encoded[text][1] for text in row.texts] for row in batch]
+        weights = pool_weights([row.places for row in batch], starts, length).to(given["input_ids"].device)
+        pooled = torch.stack([_pool(hidden_input(call), first(call[2]), weights) for call in calls], dim=4)
+        pooled = pooled.cpu().numpy()  # (B, 2, 4, K, L, D)
         if states is None:
-            states = np.empty((len(texts), *pooled.shape[1:]), dtype=np.float32)
-        states[batch.rows] = pooled
+            states = np.empty((len(texts), *pooled.shape[1:3], *pooled.shape[4:]), dtype=np.float32)
+        for row, found in zip(batch, pooled, strict=True):
+            states[row.texts] = found[:, :, : len(row.texts)].transpose(2, 0, 1, 3, 4)
     return states
 
 
@@ -137,12 +177,13 @@ def right_texts(data: dict, fewest: int = 1) -> list:
 
 
 def _pool(before: Tensor, after: Tensor, weights: Tensor) -> Tensor:
-    """A layer's input and output (B, T, D) to (B, 2 FORMS, 4 POOLS, D), in float32."""
+    """A layer's input and output (B, T, D), and weights (B, 3, K, T), to (B, 2 FORMS, 4 POOLS, K, D), in float32."""
     forms = []
     for states in (after.float(), after.float() - before.float()):
         norms = states.norm(dim=2).clamp_min(torch.finfo(torch.float32).tiny)
-        unit = weights[:, :1] / norms.unsqueeze(1)
-        forms.append(torch.bmm(torch.cat((weights, unit), dim=1), states))
+        unit = weights[:, :1] / norms[:, None, None]
+        every = torch.cat((weights, unit), dim=1)
+        forms.append(torch.bmm(every.flatten(1, 2), states).unflatten(1, every.shape[1:3]))
     return torch.stack(forms, dim=1)
 
 
