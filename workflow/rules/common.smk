@@ -51,7 +51,8 @@ STATISTICS = [
 ]
 TEMPLATE = str(Path(configuration.__file__).parent / "templates/report.html.j2")
 # A job of a model takes one GPU where models run on one. `auto` asks this machine; a cluster's profile says `cuda`.
-GPU = int(STUDY["device"] == "cuda" or (STUDY["device"] == "auto" and bool(devices.list_gpus())))
+CUDA = STUDY["device"] == "cuda" or (STUDY["device"] == "auto" and bool(devices.list_gpus()))
+GPU = int(CUDA) if STUDY["gpus"] == "auto" else STUDY["gpus"]
 
 
 onstart:
