@@ -13,7 +13,7 @@ import torch
 from colocate.adapters import PER_HEAD
 from colocate.errors import InputError
 from colocate.rope import add_rope_scale, rope_removed, rope_scaled, scaled_frequencies
-from colocate.rotation import LAYOUTS, Rotary
+from colocate.rotation import LAYOUTS, Rotary, rotating_attention
 from colocate.temperature import add_logit_scale
 from families import (
     KV_HEADS,
@@ -71,28 +71,38 @@ def test_log_alpha_gradient_agrees_with_finite_differences():
 
 
 @pytest.mark.parametrize(
-    ("name", "layout"), [("llama", "halves"), ("cohere", "interleaved"), ("gpt_oss", "half width")]
+    ("name", "layout", "pairs"),
+    [
+        ("llama", "halves", "halves"),
+        ("glm", "halves", "neighbours"),
+        ("cohere", "interleaved", "neighbours"),
+        ("gpt_oss", "half width", "halves"),
+    ],
 )
-def test_gradcheck_of_the_rotation(name, layout):
+def test_gradcheck_of_the_rotation(name, layout, pairs):
     model = build(name)
     add_rope_scale(model, [0])  # wraps the family's function
+    found = rotating_attention(model, 0).rotary
+    assert (found.layout, found.pairs) == (layout, pairs)
     rotate = type(attentions(model)[0]).forward.__globals__["apply_rotary_pos_emb"]
     module = torch.nn.Module()
-    module.attention_scaling = 1.0
-    rotary = Rotary(module, None, layout)
+    module.attention_scaling = 1.25
+    rotary = Rotary(module, None, layout, pairs)
     generator = torch.Generator().manual_seed(0)
-    q = torch.randn(2, 4, 3, 8, dtype=torch.float64, generator=generator, requires_grad=True)
-    k = torch.randn(2, 2, 3, 8, dtype=torch.float64, generator=generator, requires_grad=True)
-    log_alpha = torch.randn(2, dtype=torch.float64, generator=generator, requires_grad=True)
+    d_head = 10 if name == "glm" else 8  # two dimensions that do not rotate
+    q = torch.randn(2, 4, 3, d_head, dtype=torch.float64, generator=generator, requires_grad=True)
+    k = torch.randn(2, 2, 3, d_head, dtype=torch.float64, generator=generator, requires_grad=True)
     frequencies = 10.0 ** (-torch.arange(4, dtype=torch.float64) / 4)
+    # cohere rotates in float32 whatever comes in
+    tolerance = {"eps": 1e-2, "atol": 5e-3, "rtol": 1e-3} if name == "cohere" else {}
 
     def rotated(q, k, log_alpha):
         scaled = scaled_frequencies(frequencies, log_alpha)
-        if name == "cohere":  # rotates in float32 whatever comes in: check cos and sin alone
-            return rotary.cos_sin(scaled, torch.arange(3)[None], torch.float64)
-        return rotate(q, k, *rotary.cos_sin(scaled, torch.arange(3)[None], torch.float64))
+        return rotate(q, k, *rotary.rotation(scaled, torch.arange(3)[None], torch.float64))
 
-    assert torch.autograd.gradcheck(rotated, (q, k, log_alpha))
+    for shape in ((2,), (1,), (2, 2), (2, 1)):  # by KV head, one for all, and by row of the batch
+        log_alpha = torch.randn(shape, dtype=torch.float64, generator=generator, requires_grad=True)
+        assert torch.autograd.gradcheck(rotated, (q, k, log_alpha), **tolerance)
 
 
 def test_checkpointed_layers_give_the_same_gradients():
@@ -238,6 +248,23 @@ def test_an_unknown_layout_of_cos_and_sin_is_refused(monkeypatch):
         rotary, "forward", lambda x, position_ids: [t.flip(-1) for t in type(rotary).forward(rotary, x, position_ids)]
     )
     with pytest.raises(InputError, match=f"'llama'.* none of the layouts {', '.join(LAYOUTS)}"):
+        add_rope_scale(model, [0])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda rotate: lambda q, k, cos, sin: rotate(q, k, cos, -sin),
+        lambda rotate: lambda q, k, cos, sin: [torch.cat((t, t[..., :2]), -1) for t in rotate(q, k, cos, sin)],
+    ],
+    ids=["backwards", "wider"],
+)
+def test_a_rotation_that_turns_other_pairs_is_refused(monkeypatch, other):
+    model = build("llama")
+    code = type(attentions(model)[0]).forward.__globals__
+    stock = getattr(code["apply_rotary_pos_emb"], "family", code["apply_rotary_pos_emb"])
+    monkeypatch.setitem(code, "apply_rotary_pos_emb", lambda q, k, cos, sin: other(stock)(q, k, cos, sin))
+    with pytest.raises(InputError, match="turns no pairs of the kinds halves, neighbours"):
         add_rope_scale(model, [0])
 
 

@@ -13,13 +13,13 @@ Source     Rao 2026, arXiv:2604.07766 (per-KV-head bases); Su et al. 2021, arXiv
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from colocate.errors import InputError
-from colocate.rotation import Rotary, free_attentions, hook, rotating_attention, rotating_layers
+from colocate.rotation import Rotary, Rotation, free_attentions, hook, rotating_attention, rotating_layers
 
 
 class RopeScale(nn.Module):
@@ -37,8 +37,8 @@ class RopeScale(nn.Module):
 def scaled_frequencies(inv_freq: torch.Tensor, log_alpha: torch.Tensor) -> torch.Tensor:
     """inv_freq_i alpha^(-2i/d): (d/2,) and log alpha (...) to (..., d/2). Log alpha 0 gives inv_freq, bit for bit."""
     n_pairs = inv_freq.shape[-1]
-    exponent = torch.arange(n_pairs, dtype=inv_freq.dtype, device=inv_freq.device) / n_pairs  # 2i/d
-    return inv_freq * torch.exp(-log_alpha.to(inv_freq).unsqueeze(-1) * exponent)
+    exponent = torch.linspace(0, 1 / n_pairs - 1, n_pairs, dtype=inv_freq.dtype, device=inv_freq.device)  # -2i/d
+    return inv_freq * torch.exp(log_alpha.to(inv_freq).unsqueeze(-1) * exponent)
 
 
 def add_rope_scale(model: nn.Module, layers: list[int]) -> None:
@@ -111,9 +111,12 @@ class _Frequencies:
     rotary: Rotary
     of: Callable[[nn.Module, torch.Tensor], torch.Tensor]
 
-    def __call__(self, attention: nn.Module, cos: torch.Tensor, sin: torch.Tensor, position_ids: torch.Tensor) -> tuple:
-        inv_freq = self.of(attention, self.rotary.inv_freq.to(cos.device))
-        return self.rotary.cos_sin(inv_freq, position_ids, cos.dtype)
+    def __call__(
+        self, attention: nn.Module, rotation: Rotation, sin: torch.Tensor, position_ids: torch.Tensor
+    ) -> tuple:
+        inv_freq = self.of(attention, self.rotary.inv_freq.to(sin.device))
+        own, sin = self.rotary.rotation(inv_freq, position_ids, sin.dtype)
+        return replace(own, then=rotation.then), sin
 
 
 def _own_frequencies(attention: nn.Module, inv_freq: torch.Tensor) -> torch.Tensor:

@@ -1,12 +1,17 @@
 """How each family of models rotates queries and keys, and the way in for one rotation per KV head.
 
 Mechanism  A decoder computes one (cos, sin), each (B, T, R), for all layers and hands it to every `self_attn` as
-           `position_embeddings`. A forward pre-hook on a chosen `self_attn` puts others in its place: one per KV head,
-           (B or 1, K, T, R), in the model's own layout and dtype (colocate.rope), or the same ones with something to do
-           to the rotated queries (ThenQueries, for colocate.temperature). The family's own `apply_rotary_pos_emb(q, k,
-           cos, sin)`, with q (B, H, T, d_head) and k (B, K, T, d_head), gets a stateless wrapper that lets it take
-           these and passes three-dimensional cos and sin through untouched. q/k norms, partial rotation, KV cache,
-           masks and attention kernels stay the family's.
+           `position_embeddings`. A forward pre-hook on a chosen `self_attn` puts a Rotation in its place: cos and sin
+           per KV head, (B or 1, K, T, R), in the model's own layout and dtype (colocate.rope), or something to do to
+           the rotated queries (colocate.temperature), or both. The family's own `apply_rotary_pos_emb(q, k, cos, sin)`,
+           with q (B, H, T, d_head) and k (B, K, T, d_head), gets a stateless wrapper that lets it take these and passes
+           plain cos and sin through untouched. q/k norms, partial rotation, KV cache, masks and attention kernels stay
+           the family's.
+
+Gradient   of frequencies f, at the output of the rotation: a pair o = (o_1, o_2) turned by the angle m f has
+           do/d(m f) = (-o_2, o_1), so with g the loss's gradient with respect to o
+               dL/df_ki = sum over rows of the batch, the heads of group k and positions m of m (g_2 o_1 - g_1 o_2).
+           States turn back by (cos, -sin). cos and sin take no gradient, which would be as large as the queries.
 
 What a family does is found out from its own code and rotary module when one of its layers is first asked for, never
 assumed; whatever is not understood is refused by name.
@@ -19,7 +24,8 @@ import functools
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from numbers import Integral
 
 import torch
@@ -37,6 +43,12 @@ LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "half width": lambda values: values,
 }
 
+# Which dimensions a family's rotation takes for the pairs (o_1, o_2): GLM spreads by halves, yet turns neighbours.
+PAIRS: dict[str, Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]] = {
+    "halves": lambda states: states.chunk(2, dim=-1),
+    "neighbours": lambda states: states.unflatten(-1, (-1, 2)).unbind(-1),
+}
+
 
 @dataclass(frozen=True)
 class Rotary:
@@ -45,6 +57,7 @@ class Rotary:
     module: nn.Module
     layer_type: str | None  # Gemma 3 and OLMo 3 keep one set of frequencies per layer type
     layout: str  # key of LAYOUTS
+    pairs: str | None = None  # key of PAIRS
 
     def _read(self, name: str):
         return getattr(self.module, name if self.layer_type is None else f"{self.layer_type}_{name}")
@@ -60,7 +73,15 @@ class Rotary:
         if inv_freq.dim() > 1:
             positions, inv_freq = positions.unsqueeze(1), inv_freq.unsqueeze(-2)
         angles, scaling, spread = positions * inv_freq, self._read("attention_scaling"), LAYOUTS[self.layout]
-        return spread(angles.cos() * scaling).to(dtype), spread(angles.sin() * scaling).to(dtype)
+        cos, sin = angles.cos(), angles.sin()
+        if scaling != 1:
+            cos, sin = cos * scaling, sin * scaling
+        return spread(cos.to(dtype)), spread(sin.to(dtype))
+
+    def rotation(self, inv_freq: torch.Tensor, position_ids: torch.Tensor, dtype: torch.dtype) -> tuple:
+        """(Rotation, sin) by frequencies per KV head, or (B, K, d/2), which learn where they require a gradient."""
+        cos, sin = self.cos_sin(inv_freq.detach() if inv_freq.requires_grad else inv_freq, position_ids, dtype)
+        return Rotation(cos, (inv_freq, position_ids, self.pairs) if inv_freq.requires_grad else None), sin
 
 
 @dataclass(frozen=True)
@@ -81,6 +102,7 @@ def rotating_attention(model: nn.Module, layer: int) -> RotatingAttention:
         raise InputError(f"layer {layer} has no rotary position encoding; layers with it: {with_rope}")
     attention = layers[layer].self_attn
     rotary, n_kv_heads = _rotary(model, layer), _n_kv_heads(model, attention)
+    rotary = replace(rotary, pairs=_pairs(model, attention, rotary))
     _check_per_head(model, attention, rotary, n_kv_heads)
     return RotatingAttention(attention, rotary, n_kv_heads)
 
@@ -107,16 +129,43 @@ def rotating_layers(model: nn.Module) -> list[int]:
 
 
 @dataclass(frozen=True)
-class ThenQueries:
-    """Stands where cos does: cos as it was, and `change` for the queries rotated with it, (B, H, T, d_head)."""
+class Rotation:
+    """Stands where cos does: cos, the frequencies that learn, and what is done to the queries, (B, H, T, d_head)."""
 
     cos: torch.Tensor
-    change: Callable[[torch.Tensor], torch.Tensor]
+    learning: tuple[torch.Tensor, torch.Tensor, str] | None = None  # frequencies, position_ids, key of PAIRS
+    then: Callable[[torch.Tensor], torch.Tensor] = lambda q: q
+
+
+class _Learning(torch.autograd.Function):
+    """`rotate`, for q (B, H, T, d_head) and k (B, K, T, d_head), with the gradient of the module's docstring."""
+
+    @staticmethod
+    def forward(ctx, rotate, q, k, cos, sin, inv_freq, position_ids, pairs):
+        q, k = rotate(q, k, cos, sin)
+        ctx.save_for_backward(q, k, cos, sin, inv_freq, position_ids)
+        ctx.rotate, ctx.pairs = rotate, PAIRS[pairs]
+        return q, k
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, *gradients):
+        *states, cos, sin, inv_freq, position_ids = ctx.saved_tensors
+        positions, rotated = position_ids.to(inv_freq.dtype)[:, None, None], slice(2 * inv_freq.shape[-1])
+        by_head = []  # (B, H, 1, d/2), (B, K, 1, d/2)
+        for o, g in zip(states, gradients, strict=True):
+            (o_1, o_2), (g_1, g_2) = ctx.pairs(o[..., rotated]), ctx.pairs(g[..., rotated])
+            by_head.append(positions @ (g_2 * o_1).addcmul_(g_1, o_2, value=-1).to(positions.dtype))
+        queries, keys = by_head
+        by_group = queries.unflatten(1, (keys.shape[1], -1)).sum((2, 3)) + keys.squeeze(2)  # (B, K, d/2)
+        q, k = ctx.rotate(*gradients, cos, -sin)
+        return None, q, k, None, None, by_group.sum_to_size(inv_freq.shape), None, None
 
 
 def hook(attention: nn.Module, change: Callable):
-    """Before each call of `attention`, its (cos, sin) become change(attention, cos, sin, position_ids).
+    """Before each call of `attention`, its (cos, sin) become change(attention, rotation, sin, position_ids).
 
+    rotation: the Rotation so far, whose fields `change` keeps where they are not its own; so two hooks go together.
     Returns the handle that takes the hook off. `change` must be a module-level function or a dataclass of such, since a
     deep copy of the model must copy what the hook refers to.
     """
@@ -135,13 +184,12 @@ class _PositionHook:
         if stock is None or position_ids is None:
             raise InputError(f"{type(attention).__name__} was called without position_embeddings or position_ids")
         cos, sin = stock
-        then = cos.change if isinstance(cos, ThenQueries) else None  # of a hook before this one
-        cos, sin = self.change(attention, cos.cos if then else cos, sin, position_ids)
-        return args, kwargs | {"position_embeddings": (ThenQueries(cos, then) if then else cos, sin)}
+        rotation = cos if isinstance(cos, Rotation) else Rotation(cos)  # of a hook before this one
+        return args, kwargs | {"position_embeddings": self.change(attention, rotation, sin, position_ids)}
 
 
 def _per_head(rotate: Callable) -> Callable:
-    """Let a family's `apply_rotary_pos_emb` take cos and sin per KV head, (B or 1, K or 1, T, R), and ThenQueries.
+    """Let a family's `apply_rotary_pos_emb` take a Rotation, and cos and sin per KV head, (B or 1, K or 1, T, R).
 
     It keeps no state. q becomes (B, G, K, T, d_head) and k (B, 1, K, T, d_head), both views: the family's
     cos.unsqueeze(1) then lines up.
@@ -149,9 +197,11 @@ def _per_head(rotate: Callable) -> Callable:
 
     @functools.wraps(rotate)
     def rotate_per_head(q, k, cos, sin, *args, **kwargs):
-        if isinstance(cos, ThenQueries):
-            q, k = rotate_per_head(q, k, cos.cos, sin, *args, **kwargs)
-            return cos.change(q), k
+        if isinstance(cos, Rotation):
+            own = functools.partial(rotate_per_head, *args, **kwargs)
+            learning, rotated_by = cos.learning, (q, k, cos.cos, sin)
+            q, k = _Learning.apply(own, *rotated_by, *learning) if learning else own(*rotated_by)
+            return cos.then(q), k
         if cos.dim() != 4:
             return rotate(q, k, cos, sin, *args, **kwargs)
         if cos.shape[0] not in {1, q.shape[0]} or cos.shape[1] not in {1, k.shape[1]}:
@@ -263,10 +313,32 @@ def _rotary(model: nn.Module, layer: int) -> Rotary:
     )
 
 
+def _family_rotation(attention: nn.Module) -> Callable:
+    rotate = inspect.unwrap(type(attention).forward).__globals__[ROTATE]
+    return getattr(rotate, "family", rotate)
+
+
+def _pairs(model: nn.Module, attention: nn.Module, rotary: Rotary) -> str:
+    """Which dimensions the family turns together, pair i by cos_i and sin_i; others must stay as they are."""
+    rotate, n_pairs, device = _family_rotation(attention), len(rotary.inv_freq), rotary.inv_freq.device
+    sin = torch.arange(1.0, n_pairs + 1, device=device)
+    cos_sin = [LAYOUTS[rotary.layout](values.view(1, 1, -1)) for values in (torch.full_like(sin, 2), sin)]
+    states = torch.arange(1.0, 2 * n_pairs + 3, device=device).view(1, 1, 1, -1)
+    rotated, rest = states.split([2 * n_pairs, 2], dim=-1)
+    turned, _ = rotate(rotated, rotated, *cos_sin)
+    stays = True
+    with suppress(RuntimeError):  # from a family that takes rotated dimensions alone
+        stays = torch.equal(rotate(states, states, *cos_sin)[0], torch.cat((turned, rest), dim=-1))
+    for name, split in PAIRS.items():
+        x_1, x_2 = split(rotated)
+        if stays and all(map(torch.equal, split(turned), (2 * x_1 - sin * x_2, 2 * x_2 + sin * x_1))):
+            return name
+    raise _refuse(model.config.model_type, f"its {ROTATE} turns no pairs of the kinds {', '.join(PAIRS)}")
+
+
 def _check_per_head(model: nn.Module, attention: nn.Module, rotary: Rotary, n_kv_heads: int) -> None:
     """Compare the wrapped `apply_rotary_pos_emb` with the family's own, which rotates all heads by one's angles."""
-    rotate = inspect.unwrap(type(attention).forward).__globals__[ROTATE]
-    rotate = getattr(rotate, "family", rotate)
+    rotate = _family_rotation(attention)
     n_pairs, device = len(rotary.inv_freq), rotary.inv_freq.device
     positions = torch.tensor([[1, 7]], device=device)
     values = torch.linspace(-1, 1, 3 * n_kv_heads * 2 * 2 * n_pairs, device=device).view(1, -1, 2, 2 * n_pairs)

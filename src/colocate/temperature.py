@@ -17,12 +17,13 @@ import functools
 import inspect
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from colocate.errors import InputError
-from colocate.rotation import ROTATE, ThenQueries, free_attentions, hook
+from colocate.rotation import ROTATE, Rotation, free_attentions, hook
 
 
 class LogitScale(nn.Module):
@@ -61,8 +62,8 @@ def attentions_for_temperature(model: nn.Module, layers: list[int]) -> list:
     return chosen
 
 
-def _then_scale(attention: nn.Module, cos: torch.Tensor, sin: torch.Tensor, position_ids: torch.Tensor) -> tuple:
-    return ThenQueries(cos, attention.logit_scale), sin
+def _then_scale(attention: nn.Module, rotation: Rotation, sin: torch.Tensor, position_ids: torch.Tensor) -> tuple:
+    return replace(rotation, then=attention.logit_scale), sin
 
 
 @functools.lru_cache
