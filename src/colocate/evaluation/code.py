@@ -3,20 +3,59 @@
 The functions have the signatures of lm-eval's HumanEval metric and filters. The built-in mini_humaneval names them in
 its YAML; for lm-eval's own HumanEval tasks `in_sandbox` puts them in the place of a metric that runs programs
 unprotected (and needs the network).
+
+A program is prompt and continuation. Its tests run apart from it, with what they need beside the function under test
+(helpers, imports) from the prompt itself, so a continuation that redefines a helper changes nothing.
 """
 
-from collections.abc import Iterable
+import ast
+import builtins
+import importlib.util
+import symtable
+from collections.abc import Iterable, Iterator
 
-PACKAGES = ("numpy",)  # HumanEval+ compares floats with numpy
+from colocate.errors import InputError
+
+PACKAGES = ("numpy",)  # HumanEval+ compares floats with numpy, and programs import it
 
 
 def pass_at_1(references: list[str], predictions: list[list[str]], **_) -> float:
-    """Share of the programs `predictions[0]` that run to the end when followed by the tests `references[0]`."""
+    """Share of the programs `predictions[0]` for which the tests `references[0]` come to their end."""
     from colocate.evaluation import sandbox
 
-    programs = [f"{program}\n\n{references[0]}" for program in predictions[0]]
-    packages = PACKAGES if "numpy" in references[0] else ()
-    return sum(sandbox.run(program, packages=packages).passed for program in programs) / len(programs)
+    packages = tuple(name for name in PACKAGES if importlib.util.find_spec(name))
+    tests = references[0]
+    names = functions(tests)
+    if not names:
+        raise InputError("generated code: the tests call no function of the program; end them with check(<function>)")
+    outcomes = [sandbox.run(text, packages=packages, tests=tests, functions=names) for text in predictions[0]]
+    return sum(outcome.passed for outcome in outcomes) / len(outcomes)
+
+
+def functions(tests: str) -> tuple[str, ...]:
+    """The names that a program must define: those that the tests use and do not, and F of a closing `check(F)`.
+
+    F may be defined in the tests, as the signature that the program completes.
+    """
+    names = set(_free(tests))
+    match ast.parse(tests).body:
+        case [*_, ast.Expr(ast.Call(ast.Name("check"), [ast.Name(name)]))]:
+            names.add(name)
+    return tuple(sorted(names))
+
+
+def _free(source: str) -> Iterator[str]:
+    top = symtable.symtable(source, "tests", "exec")
+    defined = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+    tables = [top]
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        for symbol in table.get_symbols():
+            name = symbol.get_name()
+            outer = table is top or symbol.is_global()
+            if outer and symbol.is_referenced() and name not in defined and not hasattr(builtins, name):
+                yield name
 
 
 def complete(resps: Iterable[list[str]], docs: Iterable[dict]) -> list[list[str]]:
@@ -30,6 +69,8 @@ def complete_fenced(resps: Iterable[list[str]], docs: Iterable[dict]) -> list[li
 
 
 STOCK = {"pass_at_k": pass_at_1, "build_predictions": complete, "build_predictions_instruct": complete_fenced}
+# The prompt is an unfinished function, after the helpers and imports that the tests may use too.
+REFERENCE = "{{prompt}}\n    pass\n\n{{test}}\ncheck({{entry_point}})"
 
 
 def is_stock_humaneval(config: dict) -> bool:
@@ -52,4 +93,4 @@ def in_sandbox(config: dict) -> dict:
         for chain in config["filter_list"]
     ]
     gold = {"fewshot_config": {"doc_to_target": "{{canonical_solution}}"}}
-    return {**config, "metric_list": metrics, "filter_list": filters, **gold}
+    return {**config, "metric_list": metrics, "filter_list": filters, "doc_to_target": REFERENCE, **gold}
