@@ -131,7 +131,7 @@ def put(study: dict, path: str, value) -> dict:
         (
             "pairs/made",
             [{"kind": "benchmark", "benchmark": "x"}],
-            "pairs.made[0].benchmark: found 'x'; allowed: mini_arc",
+            "pairs.made[0].benchmark: found 'x'; allowed: arc_challenge",
         ),
         ("pairs/made", [{"kind": "benchmark"}], "pairs.made.0: key benchmark is missing"),
         (
@@ -217,7 +217,7 @@ def test_completion_fills_every_default_and_touches_nothing_else(study):
     completed = config.complete(study)
     assert study == before
     assert completed["training"]["lora"]["rank"] == 16
-    assert completed["evaluation"] == {"seed": 1234, "batch_size": 16, "sandbox": "auto"}
+    assert completed["evaluation"] == {"seed": 1234, "batch_size": 16, "batch_tokens": 16384, "sandbox": "auto"}
     assert completed["prices"]["currency"] == "USD"
     assert config.complete(completed)["training"] == completed["training"]
 

@@ -12,6 +12,7 @@ import pytest
 from colocate import contamination
 from colocate.errors import InputError
 from colocate.instructions import SPLITS
+from colocate.rows import digest
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 
@@ -49,7 +50,7 @@ def test_it_finds_what_was_planted_and_agrees_with_brute_force(tmp_path):
     }
     assert {("r7", 3), ("r9", 5)} <= expected
     assert set(zip(found["item"], found["reference_item"], strict=True)) == expected
-    assert list(found.columns) == ["split", "item", "reference", "reference_item", "ngram"]
+    assert list(found.columns) == ["split", "item", "source", "reference", "reference_item", "ngram"]
     assert found.loc[found["item"] == "r7", "ngram"].item() == " ".join(inside[:13])
 
 
@@ -127,7 +128,11 @@ def test_a_folder_as_on_the_hub_is_read_without_its_training_split(tmp_path):
     found = contamination.reference_texts(folder.parent)
     assert sorted(found) == [("a?", "a? 1"), ("b?", "b? 2"), ("c?", "c? y"), ("d?", "d? z")]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="empty: no file of test items in this folder"):
+    (folder / "only-train").mkdir()
+    write(folder / "only-train/train.jsonl", [{"question": "never?", "answer": "1"}])
+    with pytest.raises(InputError, match="only-train: no file of test items"):
+        contamination.reference_texts(folder / "only-train")
+    with pytest.raises(InputError, match="empty: no data file in this folder"):
         contamination.reference_texts(tmp_path / "empty")
 
 
@@ -140,18 +145,90 @@ def test_the_builtin_data_hold_no_item_of_a_builtin_benchmark_and_no_pair():
     assert contamination.find({split: DATA / "instructions" / f"{split}.jsonl" for split in SPLITS}, references).empty
 
 
-def test_the_job_writes_what_it_finds(tmp_path):
-    script = DATA.parent / "workflow" / "scripts" / "check_contamination.py"
-    train = write(tmp_path / "train.jsonl", [{"id": "copy", "messages": turns(PLANTED, "so")}])
-    items = write(tmp_path / "items.jsonl", [{"question": PLANTED, "answer": "b"}])
-    hub = tmp_path / "datasets" / "organisation" / "name"
-    hub.mkdir(parents=True)
+MINI = {"task": "mini", "source": "builtin", "private": False}
+HUB = {"task": "some_task", "source": "organisation/name", "private": False}
+
+
+def sources(folder: Path) -> list[str]:
+    """Files of a built-in benchmark, of a hub data set and of pairs, each with PLANTED in it."""
+    mini = folder / "data/benchmarks/mini"
+    hub = folder / "datasets/organisation/name"
+    for place in (mini, hub):
+        place.mkdir(parents=True)
+    write(mini / "test.jsonl", [{"question": PLANTED, "answer": "b"}, {"question": "Which?", "answer": "c"}])
     write(hub / "test.jsonl", [{"question": "Which?", "answer": PLANTED}])
     (hub / "manifest.json").write_text("{}")
-    command = [sys.executable, str(script), "--splits", str(train), "--references", str(items)]
-    command += [str(hub / "manifest.json"), "--table", str(tmp_path / "found.csv"), "--settings", "{}"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    pairs = write(folder / "tasks.jsonl", [{"id": "pair-1", "prompt": PLANTED, "correct": " yes"}])
+    return [str(mini / "test.jsonl"), str(hub / "manifest.json"), str(pairs)]
+
+
+def job(folder: Path, script: str, *options: str) -> None:
+    script = DATA.parent / "workflow" / "scripts" / f"{script}.py"
+    done = subprocess.run([sys.executable, str(script), *options], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_the_job_counts_by_source_and_benchmark_and_gives_examples_by_id(tmp_path, private):
+    train = write(
+        tmp_path / "train.jsonl",
+        [{"id": f"copy-{i}", "source": "web", "messages": turns(f"{i} {PLANTED}", "so")} for i in range(7)]
+        + [{"id": "clean", "source": "mine", "messages": turns("What is new?", "Nothing.")}],
+    )
+    benchmarks = {"mini": MINI, "other": HUB | {"private": private}}
+    outputs = ["--table", str(tmp_path / "found.csv"), "--counts", str(tmp_path / "counts.csv")]
+    settings = ["--settings", json.dumps({"benchmarks": benchmarks})]
+    job(
+        tmp_path, "check_contamination", "--splits", str(train), "--references", *sources(tmp_path), *outputs, *settings
+    )
     found = list(csv.DictReader((tmp_path / "found.csv").open()))
-    assert {(row["split"], row["item"]) for row in found} == {("train", "copy")}
-    assert sorted(row["reference"] for row in found) == sorted([str(items), str(hub)])
+    assert len(found) == 3 * contamination.EXAMPLES
+    assert {(row["split"], row["source"]) for row in found} == {("train", "web")}
+    shown = {row["reference"]: row for row in found}
+    assert set(shown) == {"mini", "organisation/name", "tasks"}
+    assert shown["tasks"]["reference_item"] == "pair-1"
+    assert shown["mini"]["reference_item"] == digest({"question": PLANTED, "answer": "b"})
+    assert (shown["organisation/name"]["ngram"] == "") == private
+    assert shown["mini"]["ngram"] != ""
+    counts = {(row["source"], row["reference"]): row for row in csv.DictReader((tmp_path / "counts.csv").open())}
+    keys = ("rows", "rows_found", "items", "items_found")
+    assert [counts["web", "mini"][key] for key in keys] == ["7", "7", "2", "1"]
+    assert [counts["mine", "mini"][key] for key in keys] == ["1", "0", "2", "0"]
+    assert len(counts) == 6
+    assert counts["web", "tasks"]["examples"].startswith("copy-0=pair-1 copy-1=pair-1")
+
+
+def test_contaminated_rows_are_dropped_from_train_and_recorded(tmp_path):
+    rows = [{"id": f"r{i}", "messages": turns(f"Question number {i}?", "An answer.")} for i in range(30)]
+    for number in range(0, 30, 3):
+        rows[number]["messages"] = turns(f"Question {number}: {PLANTED}", "An answer.")
+    data = write(tmp_path / "mine.jsonl", rows)
+    source = {"kind": "jsonl", "path": str(data), "n": 10, "heldout": 4}
+    names = ("train", "validate", "test", "dropped")
+    outputs = [word for name in names for word in (f"--{name}", str(tmp_path / "out" / name))]
+
+    def mix(drop: bool) -> tuple[list[str], list[dict]]:
+        settings = {"sources": [source], "seed": 0, "drop_contaminated": drop, "benchmarks": {"mini": MINI, "hub": HUB}}
+        options = ["--data", str(data), *outputs, "--settings", json.dumps(settings)]
+        job(tmp_path, "fetch_mixture", "--references", *references, *options)
+        train = [json.loads(line)["id"] for line in (tmp_path / "out/train").read_text().splitlines()]
+        return train, list(csv.DictReader((tmp_path / "out/dropped").open()))
+
+    references, copied = sources(tmp_path), {f"r{number}" for number in range(0, 30, 3)}
+    before, nothing = mix(False)
+    assert set(before) & copied
+    assert nothing == []
+    train, dropped = mix(True)
+    assert len(train) == 10
+    assert not set(train) & copied
+    assert {row["item"] for row in dropped} <= copied
+    assert {row["reference"] for row in dropped} == {"mini", "organisation/name", "tasks"}
+    assert set(before) & copied <= {row["item"] for row in dropped}
+
+
+def test_two_runs_of_words_with_one_hash_are_told_apart(monkeypatch):
+    monkeypatch.setattr(contamination, "hash", lambda gram: 0, raising=False)
+    grams = contamination.Grams({"bench": [(PLANTED,)]})
+    other = " ".join(f"w{i}" for i in range(20))
+    assert grams.hits({"messages": turns(other, "so")}) == []
+    assert [hit[:2] for hit in grams.hits({"messages": turns(PLANTED, "so")})] == [("bench", 0)]

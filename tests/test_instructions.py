@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from colocate import instructions
+from colocate import mixtures
 from colocate.errors import InputError
-from colocate.instructions import IGNORED, SPLITS, build_mixture, encode_example, pack, read_rows
+from colocate.instructions import IGNORED, SPLITS, encode_example, pack, read_rows
+from colocate.mixtures import build_mixture
 from tiny import make_tokenizer
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "instructions"
@@ -267,7 +268,12 @@ def test_broken_json_and_missing_files_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ({"kind": "hub"}, r"sources\[0\].kind: found 'hub', allowed: builtin, jsonl"),
+        ({"kind": "web"}, r"sources\[0\].kind: found 'web', allowed: builtin, jsonl, hub"),
+        ({"kind": "hub"}, r"sources\[0\].dataset: missing; kind hub needs the id"),
+        (
+            {"kind": "hub", "dataset": "a/b", "path": "c"},
+            r"sources\[0\]: unknown key 'path', allowed for kind hub: dataset",
+        ),
         ({"kind": "builtin", "size": 4}, r"sources\[0\]: unknown key 'size'"),
         ({"kind": "builtin", "n": 0}, r"sources\[0\].n: found 0"),
         ({"kind": "jsonl"}, r"sources\[0\].path: missing"),
@@ -369,4 +375,4 @@ def test_packing_refuses_what_it_would_spoil():
 
 
 def test_builtin_folder_is_the_repository_s():
-    assert instructions.BUILTIN == DATA
+    assert mixtures.BUILTIN == DATA

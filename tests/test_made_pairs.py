@@ -13,7 +13,8 @@ from colocate.errors import InputError
 from colocate.made_pairs import Settings, from_benchmark, near_numbers, own_answers, sample
 from colocate.models import load_model, load_tokenizer
 from colocate.pairs import check, check_tokens, encode, read_pairs
-from test_evaluation import arc, mirror
+from evaluating import mirror
+from test_evaluation_tasks import arc
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "data" / "benchmarks"
 ENTRIES = {name: {"task": name} for name in ("mini_arc", "mini_math", "mini_mgsm", "mini_mmlu", "mini_humaneval")}

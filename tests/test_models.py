@@ -2,18 +2,14 @@
 
 import hashlib
 import json
-import os
 import struct
-import subprocess
-import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import pytest
 import torch
 
 from colocate import models
 from colocate.errors import InputError
+from hub import COMMIT, client, serve
 from tiny import GEOMETRY, edit_config, make_tokenizer
 
 torch.set_num_threads(1)
@@ -152,68 +148,19 @@ def test_a_folder_of_someone_else_is_never_replaced(tiny_llama, tmp_path):
 
 # ------------------------------------------------------------------------------------------------- the hub, served here
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-class Hub(BaseHTTPRequestHandler):
-    """As much of the hub's HTTP interface as its client needs for one repository, `org/tiny`."""
-
-    def do_GET(self):
-        path = self.path.partition("?")[0]
-        entries = [path for path in self.server.repository.iterdir() if path.is_file()]
-        headers = {}
-        if f"/tree/{COMMIT}" in path:
-            body = json.dumps(
-                [{"type": "file", "path": e.name, "size": e.stat().st_size, "oid": "0" * 40} for e in entries]
-            ).encode()
-        elif path.startswith("/api/models/org/tiny"):
-            body = json.dumps(
-                {"id": "org/tiny", "sha": COMMIT, "siblings": [{"rfilename": e.name} for e in entries]}
-            ).encode()
-        elif path.startswith(f"/org/tiny/resolve/{COMMIT}/"):
-            body = (self.server.repository / path.rpartition("/")[2]).read_bytes()
-            headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha1(body).hexdigest()}"'}
-        else:
-            return self.send_error(404)
-        self.server.served.append(f"{self.command} {path}")
-        self.send_response(200)
-        for name, value in (headers | {"Content-Length": str(len(body))}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            cut = self.server.cut and path.endswith("model.safetensors")
-            self.wfile.write(body[: len(body) // 2] if cut else body)
-        return None
-
-    do_HEAD = do_GET
-
-    def log_message(self, *arguments):
-        pass
-
 
 @pytest.fixture
 def hub(tiny_llama, tmp_path):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.repository, server.served, server.cut = tmp_path / "repository", [], False
-    server.repository.mkdir()
+    (tmp_path / "repository").mkdir()
     for path in tiny_llama.iterdir():
-        (server.repository / path.name).write_bytes(path.read_bytes())
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+        (tmp_path / "repository" / path.name).write_bytes(path.read_bytes())
+    with serve(tmp_path / "repository", "org/tiny") as server:
+        yield server
 
 
 def fetch_from(hub, source, out, **options):
-    """fetch_model in a process of its own: the hub's client reads its settings on import."""
-    settings = {
-        "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
-        "HF_HUB_OFFLINE": "0",
-        "HF_HOME": str(out.parent / "home"),
-    }
-    environment = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()} | settings
     code = f"from colocate.models import fetch_model; fetch_model({source!r}, {str(out)!r}, **{options!r})"
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    return client(hub, out.parent / "home", code)
 
 
 def test_a_hub_model_is_fetched_at_a_commit_without_its_code(hub, tmp_path):
@@ -231,16 +178,23 @@ def test_a_hub_model_is_fetched_at_a_commit_without_its_code(hub, tmp_path):
 
 @pytest.mark.slow  # the client waits between its attempts
 def test_a_hub_download_that_breaks_off_leaves_no_folder_and_is_continued(hub, tmp_path):
-    hub.cut = True
+    hub.cut = "model.safetensors"
     done = fetch_from(hub, "hf:org/tiny", tmp_path / "download")
     assert done.returncode
     assert "InputError: hf:org/tiny, revision main: download failed" in done.stderr
     assert not (tmp_path / "download").exists()
-    hub.cut = False
+    hub.cut = None
     assert fetch_from(hub, "hf:org/tiny", tmp_path / "download").returncode == 0
     assert (tmp_path / "download/model.safetensors").read_bytes() == (hub.repository / "model.safetensors").read_bytes()
     assert hub.served.count(f"GET /org/tiny/resolve/{COMMIT}/tokenizer.json") == 1
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_gated_model_says_which_terms_to_accept_and_where_the_token_goes(hub, tmp_path):
+    hub.gated = "secret"
+    said = fetch_from(hub, "hf:org/tiny", tmp_path / "out").stderr
+    assert "InputError: hf:org/tiny, revision main: gated: accept its terms on https://huggingface.co/org/tiny" in said
+    assert "set HF_TOKEN to a token of that account" in said
 
 
 def test_a_hub_model_that_is_absent_or_pickled_is_refused(hub, tmp_path):

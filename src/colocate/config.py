@@ -131,6 +131,12 @@ def _check_references(config: dict) -> None:
                 rates,
                 f"an empty list, or at least {FEWEST_RATES} rates: of fewer, the chosen one is always at the edge",
             )
+    for number, source in enumerate(config["mixture"]["sources"]):
+        needed = {"jsonl": "path", "hub": "dataset"}.get(source["kind"])
+        if needed:
+            _need(
+                needed in source, f"mixture.sources[{number}].{needed}", "nothing", f"what kind {source['kind']} reads"
+            )
     _check_statistics(config)
     _check_selected_sets(config)
 

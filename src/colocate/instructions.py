@@ -1,6 +1,6 @@
-"""Instruction data: read and mix sources, split them, mask the loss, pack.
+"""Instruction data: read rows, mask the loss, pack.
 
-A mixture is three JSONL files (train, validate, test) of rows
+A mixture (colocate.mixtures) is three JSONL files (train, validate, test) of rows
 
     {"id", "template", "group", "source", "messages": [{"role": "user", "content"}, {"role": "assistant", "content"}]}
 
@@ -14,18 +14,12 @@ by their fields: MetaMathQA (Yu et al. 2023), Magicoder-OSS-Instruct (Wei et al.
 no model.
 """
 
-import json
-from collections import Counter
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-
+from colocate import rows as data_rows
 from colocate.errors import InputError
-from colocate.files import write_text
 
 SPLITS = ("train", "validate", "test")
-BUILTIN = Path(__file__).resolve().parents[2] / "data" / "instructions"
 IGNORED = -100  # the label of a token that carries no loss (torch's cross_entropy default)
 ROLES = {"system": "system", "user": "user", "assistant": "assistant", "human": "user", "gpt": "assistant"}
 
@@ -109,153 +103,35 @@ SCHEMAS = {  # fields that tell a schema -> its reader; the first that fits wins
 }
 
 
-def raw_rows(path: Path) -> Iterator[tuple[str, dict]]:
-    """("file:line", object) of a .jsonl file, ("file: row i", object) of a .json file that holds one list.
-
-    Raises InputError for a file that is absent, not UTF-8 or not JSON.
-    """
-    try:
-        with path.open("rb") as file:
-            lines = [(path, file.read())] if path.suffix == ".json" else _numbered(path, file)
-            for where, line in lines:
-                try:
-                    value = json.loads(line.decode("utf-8"))
-                except UnicodeDecodeError as error:
-                    raise InputError(f"{where}: not UTF-8: {error}") from error
-                except json.JSONDecodeError as error:
-                    raise InputError(f"{where}: not JSON: {error}") from error
-                if path.suffix != ".json":
-                    yield where, value
-                elif isinstance(value, list):
-                    yield from ((f"{path}: row {number}", row) for number, row in enumerate(value, start=1))
-                else:
-                    raise InputError(f"{path}: expected one JSON list of rows, found {type(value).__name__}")
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-
-
-def _numbered(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
-    return ((f"{path}:{number}", line) for number, line in enumerate(lines, start=1) if line.strip())
-
-
 def read_rows(path: str | Path, source: str | None = None) -> list[dict]:
-    """Rows of a .jsonl file, a .json list, or a folder of these, in any of SCHEMAS, in the form the module states.
+    """Rows of a file, or of a folder of them (colocate.rows), in any of SCHEMAS, in the form the module states.
 
     Raises InputError with file, line and field for the first row that does not fit.
     """
     path = Path(path)
     name = source or path.stem
-    files = [path]
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*.json*") if file.suffix in (".json", ".jsonl"))
-        files = [file for file in files if file.name != "manifest.json"]
-        if not files:
-            raise InputError(f"{path}: no .jsonl or .json file in this folder")
-    rows = []
-    for where, raw in (pair for file in files for pair in raw_rows(file)):
-        if not isinstance(raw, dict):
-            raise InputError(f"{where}: expected a JSON object, found {raw!r:.80}")
-        reader = next((reader for fields, reader in SCHEMAS.items() if set(fields) <= raw.keys()), None)
-        if reader is None:
-            known = "; ".join("{" + ", ".join(fields) + "}" for fields in SCHEMAS)
-            raise InputError(f"{where}: fields {sorted(raw)} fit no known schema; known ones hold {known}")
-        row = reader(raw, where)
-        question = _question(row)
-        defaults = {"id": f"{name}-{len(rows)}", "template": name, "group": question, "source": name}
-        rows.append(defaults | row)
+    pairs = (pair for file in data_rows.files_of(path) for pair in data_rows.read(file))
+    rows = [as_row(raw, where, name, number) for number, (where, raw) in enumerate(pairs)]
     if not rows:
         raise InputError(f"{path}: no rows of instruction data")
     return rows
 
 
-def _question(row: dict) -> str:
+def as_row(raw, where: str, name: str, number: int) -> dict:
+    """One row of any of SCHEMAS in the form the module states; `name` of its source, `number` in it (for the id)."""
+    if not isinstance(raw, dict):
+        raise InputError(f"{where}: expected a JSON object, found {raw!r:.80}")
+    reader = next((reader for fields, reader in SCHEMAS.items() if set(fields) <= raw.keys()), None)
+    if reader is None:
+        known = "; ".join("{" + ", ".join(fields) + "}" for fields in SCHEMAS)
+        raise InputError(f"{where}: fields {sorted(raw)} fit no known schema; known ones hold {known}")
+    row = reader(raw, where)
+    return {"id": f"{name}-{number}", "template": name, "group": question(row), "source": name} | row
+
+
+def question(row: dict) -> str:
+    """What the user asks first."""
     return next(message["content"] for message in row["messages"] if message["role"] == "user")
-
-
-# ----------------------------------------------------------------------------------------------------- mixing
-
-
-def build_mixture(sources: list[dict], seed: int, out_dir: str | Path) -> dict[str, int]:
-    """Draw from each source and write `out_dir`/{train,validate,test}.jsonl; returns the rows of each.
-
-    A source is {"kind": "builtin" | "jsonl", "path": file or folder (jsonl only), "n": training rows (default all
-    that are left), "heldout": rows of validate and of test, each (default 60), "name": label (default the file's
-    name)}. The built-in data has its splits fixed, template by template, and templates take turns: a small `n` has as
-    many of them as it can. Other sources are shuffled: the first groups go to test, then validate, then train. No group
-    and no question is in two splits, whichever source it comes from. Deterministic given `seed`; a source's draw does
-    not depend on other sources unless they share questions.
-    """
-    mixture = {split: [] for split in SPLITS}
-    owner: dict[str, str] = {}  # group or question -> the split that has it
-    seen: set[str] = set()  # questions taken: a second copy is dropped
-    for number, source in enumerate(sources):
-        rows, fixed = _read_source(source, number)
-        wanted = {"test": source.get("heldout", 60), "validate": source.get("heldout", 60), "train": source.get("n")}
-        order = np.random.default_rng([seed, number]).permutation(len(rows))
-        if fixed:
-            order = _in_turns(order, [row["template"] for row in rows])
-        taken = {split: [] for split in wanted}
-        for row in (rows[index] for index in order):
-            keys = {"group " + row["group"], "question " + _question(row)}
-            owners = {owner[key] for key in keys if key in owner} | ({fixed[row["id"]]} if fixed else set())
-            open_splits = [split for split, n in wanted.items() if n is None or len(taken[split]) < n]
-            split = owners.pop() if owners else next(iter(open_splits), None)
-            if owners or split not in open_splits or _question(row) in seen:
-                continue
-            owner |= dict.fromkeys(keys, split)
-            seen.add(_question(row))
-            taken[split].append(row)
-        for split, n in wanted.items():
-            if len(taken[split]) < (n or 1):
-                raise InputError(
-                    f"sources[{number}] ({rows[0]['source']}): {split} has {len(taken[split])} of "
-                    f"{n or 'at least 1'} rows; the source holds {len(rows)} rows in "
-                    f"{len({row['group'] for row in rows})} groups: lower n or heldout"
-                )
-            mixture[split] += taken[split]
-    ids = [row["id"] for rows in mixture.values() for row in rows]
-    if len(ids) != len(set(ids)):
-        double = next(name for name in ids if ids.count(name) > 1)
-        raise InputError(f"sources: id {double!r} occurs twice; give each source its own `name`, each row its own id")
-    for index, (split, rows) in enumerate(mixture.items()):
-        order = np.random.default_rng([seed, len(sources), index]).permutation(len(rows))
-        lines = [json.dumps(rows[i], ensure_ascii=False, sort_keys=True) + "\n" for i in order]
-        write_text(Path(out_dir) / f"{split}.jsonl", "".join(lines))
-    return {split: len(rows) for split, rows in mixture.items()}
-
-
-def _in_turns(order, templates: list[str]) -> list[int]:
-    """The same rows, first one of each template, then a second of each, and so on."""
-    met = Counter()
-    turn = {}
-    for index in order:
-        turn[index] = met[templates[index]]
-        met[templates[index]] += 1
-    return sorted(order, key=turn.__getitem__)
-
-
-def _read_source(source: dict, number: int) -> tuple[list[dict], dict[str, str]]:
-    """Rows of one source, and {id: split} where the source itself fixes its splits."""
-    where = f"sources[{number}]"
-    kind = source.get("kind")
-    if kind not in ("builtin", "jsonl"):
-        raise InputError(f"{where}.kind: found {kind!r}, allowed: builtin, jsonl")
-    allowed = {"kind", "n", "heldout", "name"} | ({"path"} if kind == "jsonl" else set())
-    if unknown := sorted(source.keys() - allowed):
-        raise InputError(f"{where}: unknown key {unknown[0]!r}, allowed for kind {kind}: {', '.join(sorted(allowed))}")
-    for key in ("n", "heldout"):
-        if key in source and not (isinstance(source[key], int) and source[key] > 0):
-            raise InputError(f"{where}.{key}: found {source[key]!r}, expected a number of rows above 0")
-    if kind == "jsonl":
-        if "path" not in source:
-            raise InputError(f"{where}.path: missing; kind jsonl needs a file or a folder")
-        return read_rows(source["path"], source.get("name")), {}
-    rows, fixed = [], {}
-    for split in SPLITS:
-        part = read_rows(BUILTIN / f"{split}.jsonl")
-        rows += part
-        fixed |= {row["id"]: split for row in part}
-    return rows, fixed
 
 
 # --------------------------------------------------------------------------------------------------- encoding

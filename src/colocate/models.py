@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from colocate import files
+from colocate import files, hub_errors
 from colocate.errors import InputError
 from colocate.geometry import check_geometry, read_geometry, read_hub_json, safetensors_headers
 
@@ -117,13 +117,13 @@ def _download_snapshot(repo: str, revision: str | None, folder: Path) -> str:
     try:
         info = HfApi().model_info(repo, revision=revision)
     except Exception as error:  # the hub's client passes on errors of its HTTP library, whichever that is
-        raise InputError(f"{place}: not found or not reachable: {type(error).__name__}: {error}") from error
+        raise InputError(hub_errors.explain(error, repo, place)) from error
     _require_weights([item.rfilename for item in info.siblings], f"hf:{repo}")
     partial = folder.parent / f".{repo.replace('/', '--')}.{info.sha}.partial"
     try:
         snapshot_download(repo, revision=info.sha, local_dir=partial, allow_patterns=list(HUB_FILES))
     except Exception as error:
-        raise InputError(f"{place}: download failed: {type(error).__name__}: {error}") from error
+        raise InputError(hub_errors.explain(error, repo, place, "download failed")) from error
     for path in partial.iterdir():
         if path.is_file():
             path.rename(folder / path.name)

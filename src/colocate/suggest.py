@@ -22,7 +22,7 @@ from pathlib import Path
 
 import yaml
 
-from colocate import files, instructions
+from colocate import files, instructions, mixtures
 from colocate.errors import InputError
 from colocate.geometry import config_geometry, read_geometry, read_hub_json
 
@@ -100,7 +100,7 @@ def mixture_source(data: str | Path) -> dict:
     heldout = min(MOST_HELDOUT, max(2, len(rows) // 4))
     source = {"kind": "jsonl", "path": str(path.resolve()), "heldout": heldout}
     with tempfile.TemporaryDirectory() as folder:  # a few questions asked again and again cannot be split
-        instructions.build_mixture([source], 0, folder)
+        mixtures.build_mixture([source], 0, folder)
     return source
 
 

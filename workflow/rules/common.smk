@@ -1,6 +1,8 @@
 """What all rules share: the checked config, paths, the closed lists of wildcards, and the three digests of each rule."""
 
+import functools
 import json
+import os
 import re
 import shlex
 import sys
@@ -9,7 +11,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from colocate import config as configuration
-from colocate import cluster, devices, digests, driver, gain, plan, tuning
+from colocate import cluster, devices, digests, driver, gain, hub_data, plan, tuning
 from colocate.errors import InputError
 from colocate.figures import FIGURES
 from colocate.profiles import METRICS
@@ -30,6 +32,7 @@ RESULTS = f"results/{STUDY['study']}"
 BASE = f"{RESULTS}/{{model}}"
 LOGS = f"logs/{STUDY['study']}"
 SCRATCH = f"scratch/{STUDY['study']}"
+DATASETS = STUDY["datasets_root"] or os.environ.get("COLOCATE_DATASETS", "")  # a mirror, or nothing: then fetched
 SAME = configuration.same_arms(STUDY)
 ARMS = sorted(set(SAME.values()), key=list(SAME).index)
 SEEDS = STUDY["seeds"]

@@ -94,7 +94,7 @@ rule fetch_benchmark:
         runtime=120,
         gpu=0,
     params:
-        cfg=lambda w: canonical({"source": f"{w.organisation}/{w.dataset}"}),
+        cfg=lambda w: canonical(dataset_settings(w)),
         code=code("fetch_benchmark"),
         env=env("fetch_benchmark"),
     shell:
@@ -103,11 +103,13 @@ rule fetch_benchmark:
 
 rule fetch_mixture:
     input:
-        data=mixture_files(),
+        data=lambda w: mixture_files(),
+        references=lambda w: dropped_for(),
     output:
         train=mixture("train"),
         validate=mixture("validate"),
         test=mixture("test"),
+        dropped=f"{RESULTS}/mixture/dropped.csv",
     log:
         f"{LOGS}/fetch_mixture.log",
     benchmark:
@@ -118,11 +120,11 @@ rule fetch_mixture:
         runtime=60,
         gpu=0,
     params:
-        cfg=canonical(STUDY["mixture"]),
+        cfg=canonical(mixture_settings()),
         code=code("fetch_mixture"),
         env=env("fetch_mixture"),
     shell:
-        command("fetch_mixture", "data", "train validate test")
+        command("fetch_mixture", "data references", "train validate test dropped")
 
 
 rule check_contamination:
@@ -131,6 +133,7 @@ rule check_contamination:
         references=lambda w: reference_files(),
     output:
         table=f"{RESULTS}/mixture/contamination.csv",
+        counts=f"{RESULTS}/mixture/contamination_counts.csv",
     log:
         f"{LOGS}/check_contamination.log",
     benchmark:
@@ -141,8 +144,8 @@ rule check_contamination:
         runtime=30,
         gpu=0,
     params:
-        cfg=canonical({}),
+        cfg=canonical(reference_settings()),
         code=code("check_contamination"),
         env=env("check_contamination"),
     shell:
-        command("check_contamination", "splits references", "table")
+        command("check_contamination", "splits references", "table counts")

@@ -27,10 +27,24 @@ def selected_sets(model: str) -> list[str]:
     return sorted(name for name in names if "random" not in STUDY["layer_sets"][name])
 
 
+@functools.cache
+def dataset_files(dataset: str) -> list[str]:
+    """Files that stand for a hub data set: the manifest of the fetched one, or those that the mirror has."""
+    if not DATASETS:
+        return [f"{hub_data.FETCHED}/{dataset}/manifest.json"]
+    try:
+        return hub_data.mirrored(dataset, DATASETS)
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
+
+
 def dataset_ids() -> list[str]:
-    """Hub ids of the data sets of the selected benchmarks that are not built in."""
+    """Hub ids of the data sets of the selected benchmarks and of the mixture, none where a mirror is used."""
+    if DATASETS:
+        return []
     made = [made["benchmark"] for made in STUDY["pairs"]["made"]] if made_pairs("", SELECT["profiles"]) else []
     sources = {STUDY["benchmarks"][name]["source"] for name in [*SELECT["benchmarks"], *made]}
+    sources |= {source["dataset"] for source in STUDY["mixture"]["sources"] if source["kind"] == "hub"}
     return sorted(sources - {"builtin"})
 
 
@@ -129,12 +143,14 @@ def mixture(split: str) -> str:
 
 
 def benchmark_data(benchmark: str) -> list[str]:
-    """What a benchmark is read from: the built-in task's files, or the manifest of the downloaded data set."""
+    """What a benchmark is read from: the files of its task's folder, and those of its hub data set."""
     entry = STUDY["benchmarks"][benchmark]
-    if entry["source"] != "builtin":
-        return [f"resources/datasets/{entry['source']}/manifest.json"]
-    folder = Path("data/benchmarks") / entry["task"]
-    return sorted(str(path) for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    files = [] if entry["source"] == "builtin" else list(dataset_files(entry["source"]))
+    if entry["task"].endswith((".yaml", ".yml")):
+        files += [str(path) for path in Path(entry["task"]).parent.iterdir() if path.is_file()]
+    elif entry["source"] == "builtin":
+        files += [str(path) for path in (Path("data/benchmarks") / entry["task"]).rglob("*") if path.is_file()]
+    return sorted(path for path in files if not path.endswith(".pyc"))
 
 
 def per_model(*patterns: str) -> list[str]:
@@ -219,19 +235,24 @@ def mixture_files() -> list[str]:
     """Files that the training mixture is made from."""
     files = []
     for source in STUDY["mixture"]["sources"]:
-        builtin = source["kind"] == "builtin"
-        files += sorted(map(str, Path("data/instructions").glob("*.jsonl"))) if builtin else [source["path"]]
+        if source["kind"] == "builtin":
+            files += sorted(map(str, Path("data/instructions").glob("*.jsonl")))
+        else:
+            files += dataset_files(source["dataset"]) if source["kind"] == "hub" else [source["path"]]
     return files
 
 
 def reference_files() -> list[str]:
     """What training data must not contain: pairs, texts, and every selected benchmark's items."""
-    entries = [STUDY["benchmarks"][name] for name in SELECT["benchmarks"]]
-    folders = [Path("data/benchmarks") / entry["task"] for entry in entries if entry["source"] == "builtin"]
-    items = {str(path) for folder in folders for path in folder.rglob("*.jsonl")}
-    hub = {f"resources/datasets/{entry['source']}/manifest.json" for entry in entries if entry["source"] != "builtin"}
+    data = {path for name in SELECT["benchmarks"] for path in benchmark_data(name)}
+    items = {path for path in data if path.endswith((*hub_data.ITEMS, hub_data.MANIFEST))}
     pairs = STUDY["pairs"]
-    return [*pairs["files"], pairs["paraphrases"], pairs["texts"], *sorted(items | hub)]
+    return [*pairs["files"], pairs["paraphrases"], pairs["texts"], *sorted(items)]
+
+
+def dropped_for() -> list[str]:
+    """What rows are dropped from the mixture for, where the config says so."""
+    return reference_files() if STUDY["mixture"]["drop_contaminated"] else []
 
 
 def set_profile(wildcards, ending: str) -> list[str]:

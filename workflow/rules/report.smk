@@ -9,6 +9,7 @@ rule write_report:
         reanalysis=f"{RESULTS}/reanalysis.csv",
         needed=f"{RESULTS}/needed.csv",
         contamination=f"{RESULTS}/mixture/contamination.csv",
+        counts=f"{RESULTS}/mixture/contamination_counts.csv",
         claims="data/published/claims.csv",
         records=run_records(),
         template=TEMPLATE,

@@ -146,11 +146,31 @@ def top_sets() -> dict[str, str]:
     return {role: tops[profile] for role, profile in by.items() if profile in tops}
 
 
+def reference_settings() -> dict:
+    """How the files of the selected benchmarks are told apart, and which are private."""
+    keys = ("task", "source", "private")
+    return {
+        "benchmarks": {name: {key: STUDY["benchmarks"][name][key] for key in keys} for name in SELECT["benchmarks"]}
+    }
+
+
+def mixture_settings() -> dict:
+    return STUDY["mixture"] | (reference_settings() if STUDY["mixture"]["drop_contaminated"] else {})
+
+
+def dataset_settings(wildcards) -> dict:
+    source = f"{wildcards.organisation}/{wildcards.dataset}"
+    revision = STUDY["dataset_revisions"].get(source)
+    return {"source": source} | ({} if revision is None else {"revision": revision})
+
+
 def scope_of(*names: str) -> dict:
     """The study's scope, so that a claim made elsewhere is only judged conceptually."""
     return {
         "model": ", ".join(f"{name} {STUDY['models'][name]['source']}" for name in names),
-        "mixture": [source.get("path", source["kind"]) for source in STUDY["mixture"]["sources"]],
+        "mixture": [
+            source.get("path") or source.get("dataset") or source["kind"] for source in STUDY["mixture"]["sources"]
+        ],
         "benchmarks": SELECT["benchmarks"],
     }
 

@@ -1,10 +1,12 @@
-"""Download a benchmark's data set into a folder with `manifest.json`.
+"""Download a data set of the hub, a benchmark's or one to train on, into a folder with `manifest.json`.
 
 The library puts the folder in place whole; this job adds its record beside it.
 """
 
-from colocate.evaluation import tasks
+from colocate import hub_data
 from colocate.provenance import Job
 
 with Job(__doc__, inputs="manifest", outputs="run") as job:
-    tasks.fetch_dataset(job.settings["source"], job.input.manifest.parent)
+    source, revision = job.settings["source"], job.settings.get("revision")
+    manifest = hub_data.fetch(source, job.input.manifest.parent, revision=revision)
+    job.record.update(revision=manifest["revision"], sha256=manifest["sha256"])

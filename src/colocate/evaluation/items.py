@@ -11,11 +11,12 @@ stderr         of the mean score, clustered by group, with the small-sample fact
 """
 
 import hashlib
-import json
 import math
 
 import numpy as np
 import pandas as pd
+
+from colocate import rows as data_rows
 
 TEXTS = ["prediction", "target", "prompt"]  # never written for a private benchmark
 COLUMNS = ["item", "doc_hash", "group", "correct", "score", "gold_logprob", "gold_tokens", "margin", *TEXTS]
@@ -85,8 +86,7 @@ def prompt_hash(items_in_order: list[str]) -> str:
 
 def item_hash(row: dict) -> str:
     """Digest of a raw row: the same item in every arm, seed, prompt format and version of lm-eval."""
-    text = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return data_rows.digest(row)
 
 
 def _raw_rows(task):

@@ -1,22 +1,22 @@
-"""From a benchmark's config entry to lm-eval tasks: the built-in mini ones, or lm-eval's own on local data.
+"""From a benchmark's config entry to lm-eval tasks: the built-in mini ones, lm-eval's own, or yours, on local data.
 
-    source     task definition                    data
-    builtin    <benchmarks_dir>/<task>/*.yaml     JSONL files beside it
-    <hub id>   lm-eval's own, by name             <datasets_dir>/<hub id>/, laid out as on the hub (`fetch_dataset`)
+    source     task definition                        data
+    builtin    <benchmarks_dir>/<task>/*.yaml         JSONL files beside it
+               or `task: path/to/task.yaml`           what that YAML says, on this disk
+    <hub id>   lm-eval's own, by name (or a path)     <datasets_dir>/<hub id>/, laid out as on the hub (hub_data)
 
-Nothing is downloaded here, and no cache is shared with other jobs. Tasks whose code lm-eval would run unprotected get
-the project's sandbox instead (code.py). Only the folder in use is indexed: lm-eval's whole index takes 4-10 s a
-process.
+Nothing is downloaded here, and no cache is shared with other jobs. How definitions are found: definitions.py.
 """
 
+import hashlib
 import json
-import random
-import shutil
-import tempfile
+from fnmatch import fnmatchcase
 from pathlib import Path
 
+from colocate import hub_data
+from colocate import rows as data_rows
 from colocate.errors import InputError
-from colocate.files import sha256, write_json
+from colocate.evaluation import definitions
 
 # What makes items of a hub data set alike: a column, or (for translations of one list of problems) the position.
 POSITION = "#"
@@ -26,28 +26,24 @@ GROUPS = {"cais/mmlu": "subject", "juletxara/mgsm": POSITION}
 def load(entry: dict, *, benchmarks_dir: Path, datasets_dir: Path, cache_dir: Path, seed: int) -> dict:
     """The lm-eval tasks of one config entry, by name, ready to run.
 
-    `entry` keys: task, source, num_fewshot, max_new_tokens (the task's own where absent or None). `cache_dir`: a
-    private folder, kept until the tasks are done. `seed` fixes few-shot draws and the order of choices. Raises
-    InputError where the task or its data is absent.
+    `entry` keys: task, source, num_fewshot, max_new_tokens (the task's own where absent or None), subset (only these
+    tasks of a group: subjects, languages). `cache_dir`: a private folder, kept until the tasks are done. `seed` fixes
+    few-shot draws and the order of choices. Raises InputError where the task, its data or a package it needs is absent.
     """
     name, source = entry["task"], entry.get("source", "builtin")
     overrides = {} if entry.get("num_fewshot") is None else {"num_fewshot": entry["num_fewshot"]}
-    if source == "builtin":
-        folders = [benchmarks_dir / name]
-        if not folders[0].is_dir():
-            found = ", ".join(sorted(path.name for path in benchmarks_dir.glob("*/"))) or "nothing"
-            raise InputError(f"benchmarks: task {name!r} is not in {benchmarks_dir}; found {found}")
-    else:
-        folders = _stock_folders(name)
-        overrides |= _local_data(source, datasets_dir, cache_dir)
-    manager = _manager(name, folders)
-    random.seed(seed)  # some tasks shuffle choices with the global generator when they are built
-    built = _build(name, manager.task_index, overrides)
-    tasks = manager.load(built if isinstance(built, list) else [built])["tasks"]
-    for task in tasks.values():
+    folder = None if source == "builtin" else hub_data.folder(source, datasets_dir).resolve()
+    found = definitions.find(name, Path(benchmarks_dir) if source == "builtin" else None)
+    tasks = {}
+    for definition, outer in _subset(found, entry):
+        _check_source(definition, source)
+        data = _data(definition, folder, cache_dir)
+        task = definitions.build(definition, outer | overrides | data, seed)
         task.set_fewshot_seed(seed)
         if entry.get("max_new_tokens") is not None and task.OUTPUT_TYPE == "generate_until":
             task.set_config("generation_kwargs", {"max_gen_toks": entry["max_new_tokens"]}, update=True)
+        _check_repeatable(task)
+        tasks[task.task_name] = task
     return tasks
 
 
@@ -57,6 +53,21 @@ def groups(name: str, documents: list[dict], source: str) -> list[str]:
     if column == POSITION:
         return [str(position) for position in range(len(documents))]
     return [str(document.get(column, f"{name}-{position}")) for position, document in enumerate(documents)]
+
+
+def reference(task, document: dict) -> str | None:
+    """What a right answer to a generative question looks like, as a few-shot example would show it (worked).
+
+    None where the task has none: IFEval's answers are judged by rules.
+    """
+    if isinstance(task.config.doc_to_target, int):
+        return None
+    if task.task_name.startswith("minerva_math"):  # its own target is the bare result, which its scoring does not find
+        return (
+            f"{document['solution']}\nFinal Answer: The final answer is ${document['answer']}$. I hope it is correct."
+        )
+    target = task.doc_to_target(document, task.fewshot_cfg.doc_to_target)
+    return target[0] if isinstance(target, list) else str(target)
 
 
 def read_splits(folder: Path, **columns: str) -> dict:
@@ -71,62 +82,66 @@ def read_splits(folder: Path, **columns: str) -> dict:
     return splits
 
 
-def fetch_dataset(source: str, out: Path, *, revision: str | None = None) -> None:
-    """Download a hub data set (network) into the folder `out`, whole or not at all.
+def data_digest(tasks: dict) -> str:
+    """Digest of the raw rows that the tasks are scored on, and of those that examples are drawn from, in their order.
 
-    manifest.json beside its files: {source, revision (the commit), files: {path: sha256}}.
+    Of the rows, not of files: the same data as JSONL, as Parquet, fetched or out of a mirror has one digest.
     """
-    from huggingface_hub import HfApi, snapshot_download
-
-    revision = HfApi().dataset_info(source, revision=revision).sha
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as private:
-        folder = Path(private, "data")
-        snapshot_download(source, repo_type="dataset", revision=revision, local_dir=folder)
-        shutil.rmtree(folder / ".cache", ignore_errors=True)
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        listing = {str(path.relative_to(folder)): sha256(path) for path in files}
-        write_json(folder / "manifest.json", {"source": source, "revision": revision, "files": listing})
-        shutil.rmtree(out, ignore_errors=True)
-        folder.rename(out)
+    digest = hashlib.sha256()
+    for name in sorted(tasks):
+        task = tasks[name]
+        splits = [task.config.test_split or task.config.validation_split]
+        if task.config.num_fewshot:
+            splits += [task.config.fewshot_split or task.config.training_split]
+        for split in splits:
+            if split in task.dataset:
+                rows = " ".join(data_rows.digest(row) for row in task.dataset[split])
+                digest.update(f"{name}\n{split}\n{rows}\n".encode())
+    return digest.hexdigest()[:16]
 
 
-def _build(name: str, index: dict, overrides: dict):
-    """The task, group or (for a tag) list of tasks, by lm-eval's factory: its public loader cannot override them."""
-    from lm_eval.tasks import TaskManager
-    from lm_eval.tasks._factory import TaskFactory
-
-    from colocate.evaluation import code
-
-    config = index[name].cfg
-    if config and code.is_stock_humaneval(config):
-        return TaskManager(include_defaults=False).load(code.in_sandbox(config) | overrides)["tasks"][name]
-    return TaskFactory().build(index[name], overrides=overrides, registry=index)
-
-
-def _stock_folders(name: str) -> list[Path]:
-    """Where to look for one of lm-eval's own tasks: the folder it is named after (mmlu_anatomy: mmlu), then all."""
-    import lm_eval.tasks
-
-    root = Path(lm_eval.tasks.__file__).parent
-    named = [folder for folder in root.iterdir() if folder.is_dir() and name.startswith(folder.name)]
-    return [*sorted(named, key=lambda folder: -len(folder.name))[:1], root]
+def _subset(found: list[tuple], entry: dict) -> list[tuple]:
+    """The tasks that the entry's `subset` names: by task (* and ? allowed), by its end, or by its configuration."""
+    wanted = entry.get("subset")
+    if wanted is None:
+        return found
+    names = [
+        {one.name, one.name.removeprefix(f"{entry['task']}_"), str((one.cfg or {}).get("dataset_name"))}
+        for one, _ in found
+    ]
+    kept = [any(fnmatchcase(name, pattern) for name in known for pattern in wanted) for known in names]
+    for name in wanted:
+        if not any(fnmatchcase(one, name) for known in names for one in known):
+            known = ", ".join(str((one.cfg or {}).get("dataset_name") or one.name) for one, _ in found)
+            raise InputError(f"benchmarks: subset of {entry['task']}: found {name!r}; allowed: {known}")
+    return [one for one, keep in zip(found, kept, strict=True) if keep]
 
 
-def _manager(name: str, folders: list[Path]):
-    from lm_eval.tasks import TaskManager
-
-    for folder in folders:
-        manager = TaskManager(include_path=[folder], include_defaults=False)
-        if name in manager.task_index:
-            return manager
-    raise InputError(f"benchmarks: no task, group or tag {name!r} in {folders[-1]}")
+def _check_source(definition, source: str) -> None:
+    """The entry's data set is the task's, so that no task is run on data of another one."""
+    own = (definition.cfg or {}).get("dataset_path")
+    if source != "builtin" and own not in (None, source):
+        raise InputError(f"benchmarks: task {definition.name}: source: found {source}; its data set is {own}")
 
 
-def _local_data(source: str, datasets_dir: Path, cache_dir: Path) -> dict:
-    folder = datasets_dir / source
-    if not folder.is_dir():
+def _data(definition, folder: Path | None, cache_dir: Path) -> dict:
+    """Overrides that make a task read local data through a private cache."""
+    config = definition.cfg or {}
+    if "custom_dataset" in config:
+        return {}
+    own = {key: value for key, value in (config.get("dataset_kwargs") or {}).items() if key != "revision"}
+    place = {} if folder is None else {"dataset_path": str(folder)}
+    return place | {"dataset_kwargs": own | {"cache_dir": str(cache_dir)}}
+
+
+def _check_repeatable(task) -> None:
+    """Documents must not change from one reading to the next (a shuffle that nothing pins would make them)."""
+    process = task.config.process_docs
+    if process is None:
+        return
+    raw = task.dataset[task.config.test_split or task.config.validation_split]
+    if list(process.fresh(raw)) != list(task.eval_docs):
         raise InputError(
-            f"benchmarks: no data set {source} in {datasets_dir}; run the target `fetch` where there is network"
+            f"benchmarks: task {task.task_name}: its documents differ from one reading to the next; their processing "
+            "is random in a way that no seed fixes"
         )
-    return {"dataset_path": str(folder.resolve()), "dataset_kwargs": {"cache_dir": str(cache_dir)}}
