@@ -86,13 +86,13 @@ def quantised(model):
 
 def read(shape: str, n_tokens: int) -> dict:
     """Training examples of about n_tokens over all epochs, and held-out ones; random tokens for a random model."""
-    from colocate import instructions, models
+    from colocate import mixtures, models
     from colocate.training_data import Example, Settings, read_examples
 
     if shape == "smollm2":
         tokenizer = models.load_tokenizer(ROOT / "resources/models/smollm2-135m")
         with tempfile.TemporaryDirectory() as folder:
-            instructions.build_mixture([{"kind": "builtin"}], 0, folder)
+            mixtures.build_mixture([{"kind": "builtin"}], 0, folder)
             train, heldout = (
                 read_examples(Path(folder) / f"{split}.jsonl", tokenizer, Settings())[0]
                 for split in ("train", "validate")

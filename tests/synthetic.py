@@ -62,6 +62,7 @@ def make_study(root: Path) -> Path:
     _statistics(folder / "statistics")
     write_csv(study / "compute.csv", compute())
     write_csv(study / "mixture" / "contamination.csv", CONTAMINATION)
+    write_csv(study / "mixture" / "contamination_counts.csv", COUNTS)
     write_csv(study / "reanalysis.csv", reanalyse(SPECIFICATION.parent / "numbers.csv"))
     write_csv(study / "needed.csv", power.needed(claims.read_claims(SPECIFICATION.parent / "claims.csv")))
     return study
@@ -83,8 +84,12 @@ GEOMETRY = {
 }
 
 CONTAMINATION = pd.DataFrame(
-    [["train", "t17", "mini_math", "m3", "a train leaves the station at nine and another one leaves it at"]],
-    columns=["split", "item", "reference", "reference_item", "ngram"],
+    [["train", "t17", "made up", "mini_math", "m3", "a train leaves the station at nine and another one leaves it at"]],
+    columns=["split", "item", "source", "reference", "reference_item", "ngram"],
+)
+COUNTS = pd.DataFrame(
+    [["made up", "train", "mini_math", 162, 1, 48, 1, "t17"]],
+    columns=["source", "split", "reference", "rows", "rows_found", "items", "items_found", "examples"],
 )
 
 

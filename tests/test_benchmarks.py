@@ -85,7 +85,7 @@ def test_a_model_that_knows_the_answers_scores_one_and_one_that_does_not_zero(lo
     loaded = load(name)
     assert sorted(loaded) == sorted(SUBTASKS.get(name, [name]))
     for wrong, score in ((False, 1.0), (True, 0.0)):
-        items = evaluation._run(knowing(wrong), loaded, {"task": name}, chat=False)
+        items, _ = evaluation._run(knowing(wrong), loaded, {"task": name}, chat=False)
         assert set(items["score"]) == {score}
         assert summarise(items)["accuracy"] == score
         assert len(items) == len(read(name, "test"))

@@ -42,7 +42,7 @@ def write_arm(folder: Path, arm: str, seed: int, answers: pd.DataFrame, rng) -> 
     run = Path(arm, f"seed{seed}")
     for benchmark, rows in answers.groupby("benchmark"):
         path = folder / "evaluations" / run / f"{benchmark}.items.parquet"
-        write_parquet(path, rows.drop(columns=["arm", "seed", "benchmark"]))
+        write_parquet(path, rows.drop(columns=["arm", "seed", "benchmark"]).assign(doc_hash=rows["item"]))
         summary = {"accuracy": float(rows["correct"].mean()), "n": len(rows)}
         place = {"settings": {"dtype": "float32", "device": "cpu"}}
         write_json(path.with_name(f"{benchmark}.json"), summary | place)

@@ -151,7 +151,7 @@ def test_accumulation_does_not_depend_on_the_rows(tiny_llama, mixture):
 @pytest.mark.slow
 @pytest.mark.smollm2
 def test_the_real_model_learns(smollm2, tmp_path):
-    from colocate.instructions import build_mixture
+    from colocate.mixtures import build_mixture
 
     build_mixture([{"kind": "builtin"}], 0, tmp_path / "mixture")
     paths = {split: tmp_path / "mixture" / f"{split}.jsonl" for split in ("train", "validate", "test")}

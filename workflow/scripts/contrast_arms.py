@@ -3,6 +3,7 @@
 import pandas as pd
 
 from colocate import files, results
+from colocate.evaluation.chance import check_paired
 from colocate.provenance import Job
 from colocate.statistics import contrasts, power
 
@@ -12,6 +13,8 @@ with Job(__doc__, inputs="summaries* per_item* heldout*", outputs="contrasts pow
         job.input.per_item,
         lambda path: pd.read_parquet(path).assign(benchmark=path.name.removesuffix(".items.parquet")),
     )
+    for _, found in items.groupby("benchmark"):
+        check_paired({f"{arm} seed {seed}": part for (arm, seed), part in found.groupby(["arm", "seed"])})
     environments = results.by_run(
         job.input.summaries, lambda path: pd.DataFrame([files.read_json(path)["settings"]])[["dtype", "device"]]
     )

@@ -1,6 +1,6 @@
 """Evaluate one arm on one benchmark."""
 
-from colocate import evaluation, files
+from colocate import evaluation, files, hub_data
 from colocate.provenance import Job
 
 with Job(__doc__, inputs="model geometry adapter* data*", outputs="summary per_item run") as job:
@@ -14,7 +14,9 @@ with Job(__doc__, inputs="model geometry adapter* data*", outputs="summary per_i
         settings["evaluation"],
         dtype=place["dtype"],
         device=place["device"],
+        datasets_dir=hub_data.root_of(job.input.data, settings["task"]["source"]),
         progress=job.progress,
+        record=job.record,
     )
     files.write_json(job.out.summary, summary)
     files.write_parquet(job.out.per_item, items)

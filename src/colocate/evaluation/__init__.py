@@ -1,9 +1,13 @@
 """Evaluate a model, with or without an adapter, on one benchmark: lm-eval's tasks on a live transformers model.
 
     tasks      the benchmark's config entry -> lm-eval tasks on local data
-    backend    the model behind lm-eval: shared prefixes, float32 head
-    code       generated programs -> pass or fail, in the sandbox (sandbox, seccomp)
+    backend    the model behind lm-eval: log-likelihoods (scoring) and answers (generation), with beginnings that
+               requests share computed once (prefixes, slots, passes)
+    code       generated programs -> pass or fail, in the sandbox (sandbox, box, walls, inside, clock,
+               seccomp)
     items      samples -> one row an item -> summary
+    chance     accuracies that guessing would reach, and whether two arms were asked the same
+    drift      KL to the base model on neutral text
 
 Greedy decoding and one evaluation seed for a whole study: two evaluations differ by their model alone, so items pair.
 Source: lm-evaluation-harness 0.4.13.
@@ -17,6 +21,7 @@ from colocate.errors import InputError
 from colocate.files import silent
 
 __all__ = ["evaluate"]
+SETTINGS = ("seed", "batch_size", "batch_tokens", "sandbox", "chat_template")
 
 
 def evaluate(
@@ -31,14 +36,20 @@ def evaluate(
     benchmarks_dir: Path = Path("data/benchmarks"),
     datasets_dir: Path = Path("resources/datasets"),
     progress: Callable[[float, str], None] = silent,
+    record: dict | None = None,
 ) -> tuple[dict, "pandas.DataFrame"]:  # noqa: F821 (pandas is heavy: imported where it is used)
     """Returns (summary, items); columns and definitions in colocate.evaluation.items.
 
-    `task`: the benchmark's config entry. Keys: task, source ("builtin", or a hub id below `datasets_dir`); optional:
-    num_fewshot, max_new_tokens, chat_template (where absent, the task's own), limit (first items only), private (no
-    texts are returned), metric and filter (where absent, see colocate.evaluation.items).
-    `settings`: seed, batch_size (contexts), sandbox (one of sandbox.MODES), and the model's chat_template ("auto": the
-    tokenizer's, or a plain one if it has none; "plain"; or a Jinja template).
+    `task`: the benchmark's config entry. Keys: task (a name, or the path of a YAML), source ("builtin", or a hub id
+    below `datasets_dir`); optional:
+    num_fewshot, max_new_tokens, chat_template (where absent, the task's own), subset (some tasks of a group), limit
+    (first items of each task only), private (no texts are returned), metric and filter (where absent, see
+    colocate.evaluation.items).
+    `settings`: seed, batch_size (rows at once, at most), sandbox (one of sandbox.MODES), and the model's chat_template
+    ("auto": the tokenizer's, or a plain one if it has none; "plain"; or a Jinja template); optional: batch_tokens
+    (tokens at once, at most: backend.BATCH_TOKENS; it halves where memory runs out).
+    `record`, for the run record, gets batch_tokens as they were at the end, batch_tokens_halved (how often) and
+    one_request_at_a_time (why, or "").
     `dtype`, `device`: as for models.load_model; log-probabilities are float32 in any case.
 
     A benchmark that runs generated code where no sandbox is to be had is not run: status "not run: no sandbox", a
@@ -50,11 +61,9 @@ def evaluate(
 
     from colocate.evaluation import sandbox
 
-    unknown = set(settings) - {"seed", "batch_size", "sandbox", "chat_template"}
+    unknown = sorted(set(settings) - set(SETTINGS))
     if unknown:
-        raise InputError(
-            f"evaluation: unknown keys {sorted(unknown)}; allowed: seed, batch_size, sandbox, chat_template"
-        )
+        raise InputError(f"evaluation: unknown keys {unknown}; allowed: {', '.join(SETTINGS)}")
     with tempfile.TemporaryDirectory() as cache, sandbox.use(settings.get("sandbox", "auto")):
         return _evaluate(
             model_folder,
@@ -69,12 +78,13 @@ def evaluate(
                 "cache_dir": Path(cache),
             },
             progress=progress,
+            record={} if record is None else record,
         )
 
 
-def _evaluate(model_folder, adapter, benchmark, task, settings, *, where, folders, progress):
+def _evaluate(model_folder, adapter, benchmark, task, settings, *, where, folders, progress, record):
+    from colocate.evaluation import chance, sandbox, tasks
     from colocate.evaluation import items as tables
-    from colocate.evaluation import sandbox, tasks
 
     progress(0.0, "tasks")
     loaded = tasks.load(task, seed=settings["seed"], **folders)
@@ -84,10 +94,12 @@ def _evaluate(model_folder, adapter, benchmark, task, settings, *, where, folder
         "task": task["task"],
         "source": task.get("source", "builtin"),
         "version": {name: str(item.VERSION) for name, item in loaded.items()},
+        "data_digest": tasks.data_digest(loaded),
         "settings": {
             "num_fewshot": {name: item.config.num_fewshot or 0 for name, item in loaded.items()},
             "chat_template": chat,
             "limit": task.get("limit"),
+            "subset": task.get("subset"),
             "max_new_tokens": task.get("max_new_tokens"),
             "seed": settings["seed"],
             "batch_size": settings["batch_size"],
@@ -96,18 +108,23 @@ def _evaluate(model_folder, adapter, benchmark, task, settings, *, where, folder
     }
     runs_code = any(getattr(item, "UNSAFE_CODE", False) for item in loaded.values())
     if runs_code:
+        about["settings"]["sandbox"] = sandbox.describe()
         ready, reason = sandbox.available()
         if not ready and settings.get("sandbox") == "bubblewrap":
             raise InputError(reason)
         if not ready:
             nothing = tables.empty()
-            return about | tables.summarise(nothing) | {"status": "not run: no sandbox", "reason": reason}, nothing
+            empty = tables.summarise(nothing) | chance.mark(None, None, 0, None)
+            return about | empty | {"status": "not run: no sandbox", "reason": reason}, nothing
     progress(0.02, "model")
     live = _live_model(model_folder, adapter, settings, where, lambda done, note: progress(0.1 + 0.85 * done, note))
-    items = _run(live, loaded, task, chat)
+    items, guess = _run(live, loaded, task, chat)
     prompts = items.attrs.pop("prompts")
+    record.update(live.record)
     progress(1.0, "done")
-    return about | tables.summarise(items) | {"status": "ok", "prompt_hash": tables.prompt_hash(prompts)}, items
+    summary = about | tables.summarise(items)
+    summary |= {"status": "ok", "prompt_hash": tables.prompt_hash(prompts)}
+    return summary | chance.mark(summary["accuracy"], summary["stderr"], len(items), guess), items
 
 
 def _asks_in_chat(task: dict, loaded: dict) -> bool:
@@ -134,11 +151,14 @@ def _live_model(model_folder, adapter, settings, where, progress):
         from colocate import adapters
 
         model = adapters.load(model, adapter).eval()
-    return LiveModel(model, tokenizer, settings["batch_size"], progress)
+    more = {"batch_tokens": settings["batch_tokens"]} if "batch_tokens" in settings else {}
+    return LiveModel(model, tokenizer, settings["batch_size"], progress, **more)
 
 
 def _run(live, loaded: dict, task: dict, chat: bool):
-    """Ask everything, then score the gold answers of generative items; returns the table of items."""
+    """Ask everything, then score the gold answers of generative items; returns the table of items, and what guessing
+    would score.
+    """
     from lm_eval import evaluator
 
     from colocate.evaluation import items as tables
@@ -159,7 +179,9 @@ def _run(live, loaded: dict, task: dict, chat: bool):
     groups = {name: tasks.groups(name, list(item.eval_docs), source) for name, item in loaded.items()}
     items = tables.table(loaded, samples, groups, gold, task)
     items.attrs["prompts"] = [sample["arguments"][0][0] for name in loaded for sample in samples[name]]
-    return items
+    choices = [len(found) for found in gold.values() if isinstance(found, list)]
+    guess = sum(1 / count for count in choices) / len(gold) if gold else None
+    return items, guess
 
 
 def _gold_answers(live, loaded: dict, samples: dict, chat: bool) -> dict:
@@ -177,6 +199,9 @@ def _gold_answers(live, loaded: dict, samples: dict, chat: bool) -> dict:
                 gold[key] = [len(live._encode_pair(*pair)[1]) for pair in sample["arguments"][:choices]]
             else:
                 prompt, text = sample["arguments"][0][0], _gold_text(item, sample["doc"], chat)
+                if text is None:
+                    gold[key] = (None, None)
+                    continue
                 requests[key] = Instance("loglikelihood", sample["doc"], (prompt, text), 0)
     if requests:
         scores = live.loglikelihood(list(requests.values()), disable_tqdm=True)
@@ -185,9 +210,9 @@ def _gold_answers(live, loaded: dict, samples: dict, chat: bool) -> dict:
     return gold
 
 
-def _gold_text(item, document: dict, chat: bool) -> str:
-    """What a few-shot example would show as the answer (worked, if the task has that), as it follows a prompt."""
-    target = item.doc_to_target(document, item.fewshot_cfg.doc_to_target)
-    target = target[0] if isinstance(target, list) else target
-    delimiter = "" if chat else item.config.target_delimiter
-    return f"{delimiter}{target}"
+def _gold_text(item, document: dict, chat: bool) -> str | None:
+    """The reference answer as it follows a prompt; None where the task has none."""
+    from colocate.evaluation import tasks
+
+    text = tasks.reference(item, document)
+    return None if text is None else ("" if chat else item.config.target_delimiter) + text

@@ -1,47 +1,68 @@
-"""A live transformers model (plain or with a PEFT adapter) behind lm-evaluation-harness, with shared prefixes.
+"""A live transformers model (plain or with a PEFT adapter) behind lm-evaluation-harness, with shared beginnings.
 
-`LiveModel` is the harness's own HFLM (tokenization, chat templates, truncation, bookkeeping) with two computations
-replaced:
+`LiveModel` answers what the harness asks: log-likelihoods (colocate.evaluation.scoring), greedy answers (generation)
+and chat templates. Texts become tokens, and long contexts are cut on the left, as the harness's own HFLM does it, so
+that both ask the model the same questions. Both give the same numbers up to rounding.
 
-- log-likelihoods  log p(continuation | context) = sum_t log softmax(z_t)[y_t]. Requests are grouped by context: a
-  context is run once and its key-value cache serves all its continuations; a prefix that all contexts share (few-shot
-  examples) is run once.
-- greedy generation  y_t = argmax z_t, with the same shared prefix; rows that have met a stop string leave the batch.
+Whether a model can be run row by row in this way is tried out once, on a few tokens, against a plain forward pass.
+Where they disagree (recurrent layers, attention in chunks, frequencies that change with the length of a batch), and
+for tasks that sample, HFLM does the work, one request at a time.
 
-Both give the same numbers as one request at a time, up to rounding. The output head computes in float32 whatever the
-model's dtype is: bfloat16 logits lie on a grid of 1/8 between 16 and 32, enough to tie two answers.
-
-Rows of a batch, P prefix tokens, C the longest rest of a context, N the longest continuation:
-
-    cache     [ prefix (P) | padding, rest of the context (C) | continuation, padding (N) ]
-    position    0 .. P-1     - ..     P ..                      P + length of the rest ..
-
-Padding inside a row moves cache slots against positions, which a sliding-window mask would count: models with such
-layers share no prefix, and left padding alone keeps distances. Source: lm-eval 0.4.13, lm_eval/models/huggingface.py.
+Source: lm-eval 0.4.13, lm_eval/api/model.py and lm_eval/models/huggingface.py.
 """
 
-import copy
+import functools
+import logging
+from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
-from lm_eval.models.huggingface import HFLM
-from transformers import DynamicCache
+from lm_eval.api.model import TemplateLM
 
+from colocate.evaluation.generation import Prompt, Writer
+from colocate.evaluation.passes import KINDS, Passes
+from colocate.evaluation.prefixes import TokenBudget
+from colocate.evaluation.scoring import score, score_rows, trees
+from colocate.evaluation.slots import Prefix
 from colocate.files import silent
 
-SHORTEST_PREFIX = 8  # tokens; below that, sharing saves nothing
-BEGINNING, SMALLEST_FAMILY = 32, 4  # contexts with the same first tokens form a family, if there are enough of them
+BATCH_TOKENS = 16384
+ANSWER_TOKENS = 256  # the harness's default length of an answer
+UNSTEADY = {"dynamic", "longrope"}  # kinds of RoPE whose frequencies follow the longest row of a batch
+log = logging.getLogger(__name__)
 
 
-class LiveModel(HFLM):
-    """`model`: a causal language model in eval mode; `batch_size`: contexts a batch; `progress`: share done, note."""
+class LiveModel(TemplateLM):
+    """`model`: a causal language model in eval mode. A batch has at most `batch_size` rows and `batch_tokens` tokens.
 
-    def __init__(self, model, tokenizer, batch_size: int, progress: Callable[[float, str], None] = silent):
-        super().__init__(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size)
-        _compute_head_in_float32(model)
-        self.progress = progress
-        self.shares_prefix = all(kind == "full_attention" for kind in _layer_types(model.config))
-        self.prefix: tuple[tuple, DynamicCache | None] = (), None
+    `progress`: share done, note. `budget` tells what is left of `batch_tokens` after memory ran out.
+    """
+
+    def __init__(
+        self,
+        model,
+        tokenizer,
+        batch_size: int,
+        progress: Callable[[float, str], None] = silent,
+        *,
+        batch_tokens: int = BATCH_TOKENS,
+    ):
+        super().__init__()
+        self.model, self.tokenizer, self.batch_size, self.progress = model, tokenizer, batch_size, progress
+        self.budget = TokenBudget(batch_tokens)
+        self.passes = Passes(model)
+        self._device = self.passes.device
+        self._prefixes: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
+        self._encoded = functools.lru_cache(maxsize=4096)(self._encode)
+        reason = disagreement(self.passes)
+        log.info("first forward pass done%s", f"; one request at a time: {reason}" if reason else "")
+        self.reason, self.stock = reason, self._stock() if reason else None
+
+    @property
+    def record(self) -> dict:
+        """What a run record should know: see colocate.evaluation.evaluate."""
+        budget = {"batch_tokens": self.budget.tokens, "batch_tokens_halved": self.budget.halved}
+        return budget | {"one_request_at_a_time": self.reason}
 
     # ------------------------------------------------------------------------------------------------ log-likelihoods
 
@@ -49,196 +70,178 @@ class LiveModel(HFLM):
         """(log-probability in nats of the continuation after its context, is it the greedy one?) of each request."""
         return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
 
-    @torch.inference_mode()
-    def _loglikelihood_tokens(self, requests, disable_tqdm: bool = False, override_bs: int | None = None):
-        """`requests`: (strings, context ids, continuation ids). Returns (log-probability, greedy?) of each."""
-        by_context: dict[tuple, list[int]] = {}
-        for index, (_, context, continuation) in enumerate(requests):
-            room = max(1, self.max_length + 1 - len(continuation))
-            by_context.setdefault(tuple(context[-room:]), []).append(index)
-        answers: list = [None] * len(requests)
-        for batch, prefix in self._batches(list(by_context), override_bs or self.batch_size):
-            indices = [by_context[context] for context in batch]
-            continuations = [[requests[index][2] for index in group] for group in indices]
-            for group, results in zip(indices, self._score(batch, continuations, prefix), strict=True):
-                for index, result in zip(group, results, strict=True):
-                    answers[index] = result
-            self.progress(1 - answers.count(None) / len(answers), "log-likelihoods")
-        return answers
+    def loglikelihood_rolling(self, requests, disable_tqdm: bool = True) -> list[float]:
+        """Log-probability in nats of each whole text, in windows of the model's length."""
+        from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-    def _score(self, contexts, continuations, prefix) -> list[list[tuple[float, bool]]]:
-        """Scores of the continuations (lists of ids) of each context."""
-        first, cache, mask, lengths = self._run_contexts(contexts, prefix)
-        owner = [row for row, group in enumerate(continuations) for _ in group]
-        flat = [ids for group in continuations for ids in group]
-        longest = max(map(len, flat))
-        targets = torch.zeros(len(flat), longest, dtype=torch.long, device=self.device)
-        valid = torch.zeros(len(flat), longest, dtype=torch.bool, device=self.device)
-        for row, ids in enumerate(flat):
-            targets[row, : len(ids)] = torch.tensor(ids)
-            valid[row, : len(ids)] = True
-        rows = torch.tensor(owner, device=self.device)
-        logits = first[rows].unsqueeze(1)
-        if longest > 1:  # the context predicts the first token of each; all but the last predict the rest
-            cache.batch_select_indices(rows)
-            steps = torch.arange(longest - 1, device=self.device)
-            later = self.model(
-                input_ids=targets[:, :-1],
-                attention_mask=torch.cat([mask[rows], valid[:, :-1].long()], dim=1),
-                position_ids=lengths[rows].unsqueeze(1) + steps,
-                past_key_values=cache,
-                use_cache=True,
-            ).logits
-            logits = torch.cat([logits, later], dim=1)
-        chosen = logits.gather(2, targets.unsqueeze(2)).squeeze(2) - logits.logsumexp(2)
-        total = (chosen.double() * valid).sum(1).tolist()
-        greedy = ((logits.argmax(2) == targets) | ~valid).all(1).tolist()
-        results = iter(zip(total, greedy, strict=True))
-        return [[next(results) for _ in group] for group in continuations]
+        found, owners = [], []
+        for number, request in enumerate(requests):
+            windows = get_rolling_token_windows(
+                token_list=self.tok_encode(request.args[0]),
+                prefix_token=self.prefix_token_id,
+                max_seq_len=self.max_length,
+                context_len=1,
+            )
+            pairs = [make_disjoint_window(window) for window in windows]
+            found += [(("", ""), context, continuation) for context, continuation in pairs]
+            owners += [number] * len(pairs)
+        totals = [0.0] * len(requests)
+        for number, (logprob, _) in zip(owners, self._loglikelihood_tokens(found), strict=True):
+            totals[number] += logprob
+        return totals
+
+    def _loglikelihood_tokens(self, requests, **options):
+        """`requests`: (strings, context ids, continuation ids). Returns (log-probability, greedy?) of each."""
+        if self.stock is not None:
+            return self.stock._loglikelihood_tokens(requests, disable_tqdm=True)
+        pairs = [
+            (tuple(context[-max(1, self.max_length + 1 - len(continuation)) :]), tuple(continuation))
+            for _, context, continuation in requests
+        ]
+        return score(
+            self.passes, pairs, self.batch_size, self.budget, self._prefix, self._progress_of("log-likelihoods")
+        )
 
     # ----------------------------------------------------------------------------------------------------- generation
 
-    @torch.inference_mode()
-    def generate_until(self, requests, disable_tqdm: bool = True):
-        """The answer to each request, families of contexts one after the other."""
-        contexts = [tuple(self.tok_encode(request.args[0])) for request in requests]
-        answers: list = [None] * len(requests)
-        for family in _families(contexts):
-            self.prefix = self._prefix([contexts[index] for index in family])
-            texts = super().generate_until([requests[index] for index in family], disable_tqdm=disable_tqdm)
-            for index, text in zip(family, texts, strict=True):
-                answers[index] = text
-            self.progress(1 - answers.count(None) / len(answers), "answers")
-        return answers
+    def generate_until(self, requests, disable_tqdm: bool = True) -> list[str]:
+        """The answer to each request, up to its first stop string."""
+        from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
-    @torch.inference_mode()
-    def _model_generate(self, context, max_length: int, stop: list[str], **options):
-        """`context` (B, C) ids, padded on the left as `attention_mask` says; returns (B, C + new) ids, greedy.
+        eos = self.tok_decode([self.eot_token_id], skip_special_tokens=False)
+        prompts, sampled = [], []
+        for index, request in enumerate(requests):
+            options = normalize_gen_kwargs(request.args[1], ANSWER_TOKENS)
+            sampled += [index] * bool(options.get("do_sample"))
+            room = options["max_gen_toks"]
+            stop = tuple(word for word in handle_stop_sequences(options.get("until"), eos=eos) if word)
+            ids = self.tok_encode(request.args[0])[-max(1, self.max_length - room) :]
+            prompts.append(Prompt(tuple(ids), room, stop))
+        if self.stock is not None or sampled:
+            return (self.stock or self._stock()).generate_until(requests, disable_tqdm=True)
+        writer = Writer(self.passes, functools.partial(self.tok_decode, skip_special_tokens=False), self._ends())
+        written = writer.write(prompts, self.batch_size, self.budget, self._prefix, self._progress_of("answers"))
+        return [
+            postprocess_generated_text(self.tok_decode(ids), stop=list(prompt.stop), think_end_token=None)
+            for ids, prompt in zip(written, prompts, strict=True)
+        ]
 
-        A sampling task (`do_sample`, a temperature) is left to the stock implementation.
-        """
-        if options.get("do_sample") or options.get("temperature"):
-            return super()._model_generate(context, max_length, stop, **options)
-        masks = options["attention_mask"].bool()
-        contexts = [tuple(row[keep].tolist()) for row, keep in zip(context, masks, strict=True)]
-        fits = all(ids[: len(self.prefix[0])] == self.prefix[0] and len(ids) > len(self.prefix[0]) for ids in contexts)
-        logits, cache, mask, lengths = self._run_contexts(contexts, self.prefix if fits else ((), None))
-        written: list[list[int]] = [[] for _ in contexts]
-        rows = list(range(len(contexts)))
-        for step in range(max_length - context.shape[1]):
-            tokens = logits.argmax(1)
-            for row, token in zip(rows, tokens.tolist(), strict=True):
-                written[row].append(token)
-            going = [place for place, row in enumerate(rows) if not self._stopped(written[row], stop)]
-            rows = [rows[place] for place in going]
-            if not rows or step == max_length - context.shape[1] - 1:
-                break
-            keep = torch.tensor(going, device=self.device)
-            if len(going) < len(tokens):
-                cache.batch_select_indices(keep)
-            mask = torch.cat([mask[keep], mask.new_ones(len(rows), 1)], dim=1)
-            lengths = lengths[keep]
-            logits = self.model(
-                input_ids=tokens[keep].unsqueeze(1),
-                attention_mask=mask,
-                position_ids=lengths.unsqueeze(1),
-                past_key_values=cache,
-                use_cache=True,
-            ).logits[:, -1]
-            lengths = lengths + 1
-        longest = max(map(len, written))
-        padded = [ids + [self.eot_token_id] * (longest - len(ids)) for ids in written]
-        return torch.cat([context, torch.tensor(padded, device=context.device)], dim=1)
-
-    def _stopped(self, ids: list[int], stop: list[str]) -> bool:
-        """Stop strings may end in the middle of a token, so text is compared; the end token counts as itself."""
-        if ids[-1] == self.eot_token_id:
-            return True
-        text = self.tok_decode(ids, skip_special_tokens=False)
-        return any(word in text for word in stop)
+    def _ends(self) -> set[int]:
+        """The end token, and those that the model's generation config names."""
+        named = getattr(getattr(self.passes.base, "generation_config", None), "eos_token_id", None)
+        return {self.eot_token_id, *(named if isinstance(named, list) else [named])} - {None}
 
     # ------------------------------------------------------------------------------------------------ shared by both
 
-    def _batches(self, contexts: list[tuple], size: int):
-        """Batches of contexts of like length, longest first, each with the prefix that its family shares."""
-        for family in _families(contexts):
-            members = sorted((contexts[index] for index in family), key=lambda ids: (-len(ids), ids))
-            prefix = self._prefix(members)
-            for start in range(0, len(members), size):
-                yield members[start : start + size], prefix
+    def _prefix(self, ids: tuple[int, ...]) -> Prefix:
+        """Computed, or remembered: answers and log-probabilities are asked of the same prompts, one after the other."""
+        if ids not in self._prefixes:
+            room = self.budget.tokens // 2
+            while self._prefixes and sum(map(len, self._prefixes)) + len(ids) > room:
+                self._prefixes.popitem(last=False)
+            self._prefixes[ids] = self.passes.prefix(ids)
+        return self._prefixes[ids]
 
-    def _prefix(self, contexts) -> tuple[tuple, DynamicCache | None]:
-        """(ids, key-value cache) of what all contexts begin with; empty where sharing is of no use or not exact."""
-        low, high = min(contexts), max(contexts)  # in lexicographic order: what these two share, all share
-        shared = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
-        shared = min(shared, min(map(len, contexts)) - 1)  # each context keeps a token of its own to predict from
-        if not self.shares_prefix or len(contexts) < 2 or shared < SHORTEST_PREFIX:
-            return (), None
-        cache = DynamicCache(config=self.model.config)
-        ids = torch.tensor([low[:shared]], device=self.device)
-        self.model(
-            input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache, use_cache=True, logits_to_keep=1
+    def _progress_of(self, note: str) -> Callable[[float], None]:
+        return lambda share: self.progress(share, note)
+
+    def _stock(self):
+        """The harness's own backend on the same model: heavy to import, so only where it is needed."""
+        from lm_eval.models.huggingface import HFLM
+
+        return HFLM(
+            pretrained=self.model, tokenizer=self.tokenizer, backend="causal", batch_size=1, softmax_dtype="float32"
         )
-        return low[:shared], cache
 
-    def _run_contexts(self, contexts, prefix):
-        """Returns the last logits (B, V), the cache, its mask (B, slots) and the contexts' lengths (B,) in tokens."""
-        begin, begin_cache = prefix
-        rest = [context[len(begin) :] for context in contexts]
-        longest = max(map(len, rest))
-        pad = torch.tensor([longest - len(ids) for ids in rest], device=self.device).unsqueeze(1)
-        ids = torch.tensor([[self.eot_token_id] * (longest - len(ids)) + list(ids) for ids in rest], device=self.device)
-        columns = torch.arange(longest, device=self.device)
-        own = (columns >= pad).long()
-        mask = torch.cat([own.new_ones(len(rest), len(begin)), own], dim=1)
-        if begin_cache is None:
-            cache = DynamicCache(config=self.model.config)
-        else:
-            cache = copy.deepcopy(begin_cache)
-            cache.batch_repeat_interleave(len(rest))
-        logits = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=(len(begin) + columns - pad).clamp(min=0),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        lengths = torch.tensor([len(context) for context in contexts], device=self.device)
-        return logits, cache, mask, lengths
+    # ------------------------------------------------------------------------------------ tokens and text, as HFLM does
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **options) -> list[int]:
+        """Ids of a text; a text that begins with the tokenizer's first token gets no second one."""
+        return list(self._encoded(string, add_special_tokens))
+
+    def _encode(self, string: str, add_special_tokens: bool | None) -> tuple[int, ...]:
+        if add_special_tokens is None and string.startswith(self.tokenizer.decode(self.prefix_token_id)):
+            add_special_tokens = False
+        special = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
+        return tuple(self.tokenizer.encode(string, **special))
+
+    def tok_decode(self, tokens: list[int], skip_special_tokens: bool = True) -> str:
+        """Text of ids."""
+        return self.tokenizer.decode(tokens, skip_special_tokens=skip_special_tokens)
+
+    @property
+    def eot_token_id(self) -> int:
+        """The token that ends a text."""
+        return self.tokenizer.eos_token_id
+
+    @property
+    def prefix_token_id(self) -> int:
+        """What stands before a text without a context."""
+        return self.eot_token_id if self.tokenizer.bos_token_id is None else self.tokenizer.bos_token_id
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that the model takes."""
+        from lm_eval.models.utils import resolve_max_length
+
+        return resolve_max_length(self.model.config, self.tokenizer)
+
+    @property
+    def max_gen_toks(self) -> int:
+        """Tokens of an answer, where a task does not say."""
+        return ANSWER_TOKENS
+
+    @property
+    def tokenizer_name(self) -> str:
+        """For the harness's fingerprints of requests."""
+        return self.tokenizer.name_or_path.replace("/", "__")
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        """The template that `apply_chat_template` uses."""
+        return self.tokenizer.chat_template if chat_template else ""
+
+    def apply_chat_template(self, chat_history: list[dict], add_generation_prompt: bool = True) -> str:
+        """A conversation as text; a template that knows no system role gets none."""
+        import jinja2
+
+        options = {"add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
+        try:
+            return self.tokenizer.apply_chat_template(chat_history, tokenize=False, **options)
+        except jinja2.exceptions.TemplateError:
+            turns = [turn for turn in chat_history if turn["role"] != "system"]
+            if len(turns) == len(chat_history):
+                raise
+            log.warning("the chat template takes no system role: it is left out")
+            return self.tokenizer.apply_chat_template(turns, tokenize=False, **options)
 
 
-def _families(contexts: list[tuple]) -> list[list[int]]:
-    """Indices of contexts that begin alike (examples of one language or subject); small families are put together."""
-    alike: dict[tuple, list[int]] = {}
-    for index, context in enumerate(contexts):
-        alike.setdefault(context[:BEGINNING], []).append(index)
-    families = [family for family in alike.values() if len(family) >= SMALLEST_FAMILY]
-    rest = sorted(index for family in alike.values() if len(family) < SMALLEST_FAMILY for index in family)
-    return families + [rest] if rest else families
+def disagreement(passes: Passes) -> str:
+    """Why rows of slots cannot be used with this model; empty where they agree with a plain forward pass.
 
-
-def _layer_types(config) -> list[str]:
-    """Attention kinds of the layers; a config that lists none but names a window is taken to slide."""
-    config = config.get_text_config()
-    listed = getattr(config, "layer_types", None)
-    if listed:
-        return list(listed)
-    return ["sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"]
-
-
-def _compute_head_in_float32(model) -> None:
-    """Give the model a float32 copy of its output head (untied from the embedding) and cast what goes in.
-
-    A scale or soft cap that an architecture applies to its logits comes after the head, so it computes in float32 too.
+    Tried: two trees of different lengths after a shared beginning, in the model's own precision.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    head = base.get_output_embeddings()
-    if head.weight.dtype == torch.float32:
-        return
-    exact = torch.nn.Linear(head.in_features, head.out_features, bias=head.bias is not None, device="meta")
-    exact.weight = torch.nn.Parameter(head.weight.detach().float(), requires_grad=False)
-    if head.bias is not None:
-        exact.bias = torch.nn.Parameter(head.bias.detach().float(), requires_grad=False)
-    exact.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
-    base.set_output_embeddings(exact)
+    unknown = passes.kinds - KINDS
+    if unknown:
+        return f"attention of kind {', '.join(sorted(unknown))}"
+    rope = getattr(passes.config, "rope_parameters", None) or {}
+    unsteady = {rope.get("rope_type"), *(part.get("rope_type") for part in rope.values() if isinstance(part, dict))}
+    if unsteady & UNSTEADY:
+        return f"{', '.join(unsteady & UNSTEADY)} RoPE depends on the longest row of a batch"
+    first = tuple(range(3, 19))
+    contexts = [(*first, 20, 21, 22), (*first, 23)]
+    requests = [(context, ids) for context in contexts for ids in ((5, 6, 7), (8, 9))]
+    try:
+        rows = score_rows(passes, trees(requests), passes.prefix(first))
+    except (TypeError, AttributeError, LookupError, ValueError, NotImplementedError) as error:
+        return f"{type(error).__name__}: {error}"
+    found = [logprob for row in rows for logprob, _ in row]
+    with torch.inference_mode():
+        expected = []
+        for context, ids in requests:
+            row = torch.tensor([[*context, *ids]], device=passes.device)
+            logits = passes.model(input_ids=row, use_cache=False).logits[0, len(context) - 1 : -1].float()
+            chosen = logits.log_softmax(-1).gather(1, torch.tensor(ids, device=passes.device)[:, None])
+            expected.append(float(chosen.sum()))
+    worst = max(abs(a - b) for a, b in zip(found, expected, strict=True))
+    allowed = 1e-3 if passes.base.dtype == torch.float32 else 0.5
+    return "" if worst <= allowed else f"log-probabilities differ by {worst:.2g} nat from a plain forward pass"
