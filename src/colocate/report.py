@@ -67,7 +67,7 @@ def write_report(
         aliases={style.label(arm): style.label(first) for arm, first in (aliases or {}).items()},
         reanalysis=layer_tables.reanalysis(_table(results / "reanalysis.csv")),
         needed=layer_tables.needed(_table(results / "needed.csv")),
-        contamination=_contamination(results / "mixture" / "contamination.csv"),
+        contamination=_contamination(results / "mixture"),
         compute=tables.compute_by_rule(compute),
         config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
         versions=versions(records),
@@ -204,8 +204,14 @@ def limits(inputs: dict, config: dict) -> list[str]:
     return said
 
 
-def _contamination(path: Path) -> dict:
-    return {"checked": path.is_file(), "table": tables.plain("Training passages found in test items", _table(path))}
+def _contamination(folder: Path) -> dict:
+    """How many training rows share a passage with which benchmark, and examples by id; `folder`: the mixture's."""
+    counts, examples = (folder / f"contamination{name}.csv" for name in ("_counts", ""))
+    return {
+        "checked": examples.is_file(),
+        "counts": tables.plain("Training rows that share a passage with a reference", _table(counts)),
+        "table": tables.plain("Examples, by id", _table(examples)),
+    }
 
 
 def versions(records: Iterable[str | Path]) -> tables.Table:

@@ -186,7 +186,9 @@ def evaluations(inputs: dict) -> Table:
     rows = []
     for row in inputs["evaluations"].to_dict("records"):
         cells = [label(row["benchmark"]), f.number(row["n"]), f.percent(row["accuracy"]), f.percent(row["stderr"])]
-        cells += [f.number(row.get("gold_logprob")), f.number(row.get("margin")), str(row["status"] or "")]
+        near = "near chance" if row.get("near_chance") is True else ""
+        said = "; ".join(filter(None, [str(row["status"] or ""), near]))
+        cells += [f.number(row.get("gold_logprob")), f.number(row.get("margin")), said]
         rows.append([f"{label(row['arm'])}, seed {row['seed']}", *cells])
     columns = ["arm", "benchmark", "#n", "#accuracy", "#standard error", "#gold log-probability (nat)", "#margin (nat)"]
     return Table("Every evaluation", [*columns, "status"], rows)
