@@ -181,14 +181,19 @@ def make_project(root: Path) -> Path:
     return root
 
 
-def make(root: Path, *arguments: str, path: str = "/usr/bin:/bin", python: str = sys.executable):
-    """`make env` in an empty environment, by the Python of these tests under the name python3."""
+def make(root: Path, *arguments: str, path: str = "", python: str = sys.executable):
+    """`make env` in an empty environment, by the Python of these tests under the name python3.
+
+    PATH holds `path` and this machine's programs but for those that set-up finds extras by.
+    """
     programs = root.parent / "programs"
-    programs.mkdir(exist_ok=True)
-    link = programs / "python3"
-    if not link.exists():
-        link.symlink_to(getattr(sys, "_base_executable", python))
-    settings = {"PATH": f"{programs}:{path}", "HOME": str(root.parent), "PIP_NO_INDEX": "1"}
+    if not programs.exists():
+        programs.mkdir()
+        (programs / "python3").symlink_to(getattr(sys, "_base_executable", python))
+        for program in [*Path("/usr/bin").iterdir(), *Path("/bin").iterdir()]:
+            if program.name not in create["DETECTED"].values() and not (programs / program.name).is_symlink():
+                (programs / program.name).symlink_to(program)
+    settings = {"PATH": f"{path}:{programs}".lstrip(":"), "HOME": str(root.parent), "PIP_NO_INDEX": "1"}
     command = ["make", "--no-print-directory", "env", *arguments]
     return subprocess.run(command, cwd=root, env=settings, capture_output=True, text=True, timeout=300)
 
@@ -255,7 +260,7 @@ def test_extras_are_asked_for_or_found_and_stay(tmp_path):
     programs.mkdir()
     (programs / "sbatch").write_text("#!/bin/sh\n")
     (programs / "sbatch").chmod(0o755)
-    assert "to add slurm" in make(root, path=f"{programs}:/usr/bin:/bin").stdout
+    assert "to add slurm" in make(root, path=str(programs)).stdout
     assert json.loads((root / ".venv/colocate.json").read_text())["extras"] == ["gpu", "slurm"]
     assert make(root).stdout == ""
 
