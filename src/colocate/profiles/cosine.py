@@ -6,8 +6,6 @@ Source    Zhao et al. 2026, arXiv:2604.11838 (there anticorrelated with the weig
 Texts: the right text of every pair and paraphrase; item = its id. Variants: the pools.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from colocate.files import Progress, silent
@@ -15,20 +13,11 @@ from colocate.profiles import Profile, tables
 from colocate.profiles.capture import POOLS, right_texts
 from colocate.profiles.compared import Compared
 from colocate.profiles.representation import mean_cosine
-from colocate.profiles.settings import at_least, choice, parse
+from colocate.profiles.settings import Pooled, parse
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Which variant becomes the profile. seed: of the bootstrap. batch_tokens: tokens that share a forward."""
-
-    pool: str = "all"
-    seed: int = 0
-    batch_tokens: int = 4096
-
-    def __post_init__(self):
-        choice("pool", self.pool, POOLS)
-        at_least("batch_tokens", self.batch_tokens, 1)
+class Settings(Pooled):
+    pools = POOLS
 
 
 def compute(compared: Compared, tokenizer, settings: dict, data: dict, progress: Progress = silent) -> Profile:

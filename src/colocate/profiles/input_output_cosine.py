@@ -8,8 +8,6 @@ Texts: prompt + right answer of all pairs and paraphrases; item = the row's id. 
 `skip_first` (without token 0, an attention sink) and `answer`.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
@@ -17,22 +15,13 @@ from colocate.files import Progress, silent
 from colocate.pairs import encode
 from colocate.profiles import Profile, tables
 from colocate.profiles.capture import POOLS, first, forwards, hidden_input, right_texts
-from colocate.profiles.settings import at_least, choice, parse
+from colocate.profiles.settings import Pooled, parse
 
 TOKEN_POOLS = POOLS[:3]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """pool: which tokens become the profile. seed: of the bootstrap. batch_tokens: tokens that share a forward."""
-
-    pool: str = "all"
-    seed: int = 0
-    batch_tokens: int = 4096
-
-    def __post_init__(self):
-        choice("pool", self.pool, TOKEN_POOLS)
-        at_least("batch_tokens", self.batch_tokens, 1)
+class Settings(Pooled):
+    pools = TOKEN_POOLS
 
 
 def compute(model, tokenizer, settings: dict, data: dict, progress: Progress = silent) -> Profile:

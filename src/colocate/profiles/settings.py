@@ -1,6 +1,7 @@
 """From a config entry to a metric's frozen settings: unknown keys, wrong types and unknown choices are named errors."""
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from typing import ClassVar
 
 from colocate.errors import InputError
 
@@ -26,3 +27,20 @@ def choice(name: str, value: str, allowed) -> None:
 def at_least(name: str, value: float, low: float) -> None:
     if not value >= low:
         raise InputError(f"{name}: found {value!r}, expected at least {low}")
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """What metrics of pooled tokens have in common; a metric's own class names its `pools`.
+
+    pool: which variant becomes the profile. seed: of the interval. batch_tokens: tokens that share a forward.
+    """
+
+    pools: ClassVar[tuple[str, ...]] = ()
+    pool: str = "all"
+    seed: int = 0
+    batch_tokens: int = 4096
+
+    def __post_init__(self):
+        choice("pool", self.pool, self.pools)
+        at_least("batch_tokens", self.batch_tokens, 1)

@@ -5,27 +5,17 @@ without token 0, an attention sink whose norm can be a hundred times that of its
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from colocate.files import Progress, silent
 from colocate.profiles import Profile, tables
 from colocate.profiles.capture import TOKENS, right_texts, token_statistic
-from colocate.profiles.settings import at_least, choice, parse
+from colocate.profiles.settings import Pooled, parse
 
 
-@dataclass(frozen=True)
-class Settings:
-    """pool: which tokens become the profile. seed: of the bootstrap. batch_tokens: tokens that share a forward."""
-
-    pool: str = "all"
-    seed: int = 0
-    batch_tokens: int = 4096
-
-    def __post_init__(self):
-        choice("pool", self.pool, TOKENS)
-        at_least("batch_tokens", self.batch_tokens, 1)
+class Settings(Pooled):
+    pools = TOKENS
 
 
 def measure(

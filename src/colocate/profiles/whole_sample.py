@@ -17,23 +17,17 @@ from colocate.files import Progress, silent
 from colocate.profiles import Profile, tables
 from colocate.profiles.capture import FORMS, POOLS, pooled_states, right_texts
 from colocate.profiles.intervals import half_sampling
-from colocate.profiles.settings import at_least, choice, parse
+from colocate.profiles.settings import Pooled, parse
 
 FEWEST = 4  # texts, so that half of them still spread
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Which variant becomes the profile. seed: of the interval. batch_tokens: tokens that share a forward."""
+class Settings(Pooled):
+    """centred: without the mean text."""
 
-    pool: str = "all"
+    pools = POOLS
     centred: bool = False
-    seed: int = 0
-    batch_tokens: int = 4096
-
-    def __post_init__(self):
-        choice("pool", self.pool, POOLS)
-        at_least("batch_tokens", self.batch_tokens, 1)
 
 
 def measure(
