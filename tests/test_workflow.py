@@ -189,6 +189,15 @@ def test_a_wrong_config_stops_before_any_job(checkout):
     assert not (checkout.folder / "resources").exists()
 
 
+def test_a_bad_pair_stops_before_any_job_with_its_file_and_line(checkout):
+    path = checkout.folder / "data/pairs/tasks.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([*lines, lines[4]]) + "\n", encoding="utf-8")
+    done = checkout.snakemake("--dry-run", check=False)
+    assert done.returncode != 0
+    assert f"data/pairs/tasks.jsonl:{len(lines) + 1}: id: " in done.stdout
+
+
 def test_every_script_explains_itself():
     for script in sorted((ROOT / "workflow/scripts").glob("*.py")):
         text = script.read_text()

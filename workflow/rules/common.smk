@@ -12,14 +12,19 @@ from snakemake.exceptions import WorkflowError
 
 from colocate import config as configuration
 from colocate import cluster, devices, digests, driver, gain, hub_data, plan, tuning
+from colocate import pairs as data_of_pairs
 from colocate.errors import InputError
 from colocate.figures import FIGURES
 from colocate.profiles import METRICS
 
 try:
     STUDY = configuration.complete(config)
-    if workflow.is_main_process and driver.runs_jobs(sys.argv[1:]):
-        driver.claim()
+    if workflow.is_main_process:
+        bad_rows = data_of_pairs.check(*(STUDY["pairs"][kind] for kind in ("files", "paraphrases", "texts")))
+        if bad_rows:
+            raise InputError(f"{len(bad_rows)} bad rows:\n" + "\n".join(bad_rows))
+        if driver.runs_jobs(sys.argv[1:]):
+            driver.claim()
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
