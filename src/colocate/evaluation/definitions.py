@@ -40,7 +40,7 @@ def find(name: str, benchmarks_dir: Path | None) -> list[tuple[object, dict]]:
         return _leaves(entry, _with_children(entry, _index([Path(name).parent])), {})
     if benchmarks_dir is not None:
         if not (benchmarks_dir / name).is_dir():
-            found = ", ".join(sorted(path.name for path in benchmarks_dir.glob("*/"))) or "nothing"
+            found = ", ".join(sorted({path.parent.name for path in benchmarks_dir.glob("*/*.yaml")})) or "nothing"
             raise InputError(
                 f"benchmarks: task {name!r} is not in {benchmarks_dir}; found {found}. For one of lm-eval's own tasks "
                 "set `source` to the hub id of its data; for yours set `task` to the path of its YAML"
