@@ -30,6 +30,7 @@ def slurm(tmp_path, monkeypatch):
     program("squeue", "")
     program("scontrol", CONFIG)
     program("sinfo", PARTITIONS)
+    program("stat", "nfs\n")
     return program
 
 
@@ -101,6 +102,16 @@ def test_a_cluster_without_a_default_partition_or_account(slurm, tmp_path):
     problems = cluster.problems(tmp_path, "squeue")
     assert any("no default partition" in line and "all, cpu, old" in line for line in problems)
     assert any("COLOCATE_SLURM_ACCOUNT" in line for line in problems)
+
+
+@pytest.mark.parametrize(
+    ("kind", "nodes", "found"),
+    [("tmpfs", "node1\nnode2\n", True), ("ext2/ext3", "node1\n", False), ("tmpfs", "127.0.0.1\nlocalhost\n", False)],
+)
+def test_storage_that_other_machines_cannot_see_is_named(slurm, tmp_path, kind, nodes, found):
+    slurm("stat", f"{kind}\n")
+    slurm("sinfo", nodes)
+    assert [f"{tmp_path} lies on {kind}" in line for line in cluster._storage_problems(tmp_path)] == [True] * found
 
 
 def test_without_slurm_the_error_says_so(tmp_path, monkeypatch):

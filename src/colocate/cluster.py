@@ -11,6 +11,7 @@ import argparse
 import os
 import pwd
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ PREFIX = "colocate"
 ENDED = set("COMPLETED FAILED CANCELLED TIMEOUT NODE_FAIL OUT_OF_MEMORY BOOT_FAIL DEADLINE PREEMPTED".split())
 # squeue must remember an ended job for longer than the driver waits between two looks, at most 180 s. Unit: seconds.
 SHORTEST_MEMORY = 180
-LOCAL_FILE_SYSTEMS = {"tmpfs", "ramfs", "overlay", "squashfs"}
+LOCAL_FILE_SYSTEMS = {"tmpfs", "ramfs", "overlayfs", "squashfs"}  # as stat names them
 
 
 @dataclass(frozen=True)
@@ -156,19 +157,20 @@ def _partition_problems(partition: str | None, gpus: bool) -> list[str]:
 
 
 def _storage_problems(folder: Path) -> list[str]:
-    """Storage that compute nodes cannot see, as far as this machine can tell: its own memory or a container's layer."""
-    try:
-        kind = subprocess.run(
-            ["stat", "--file-system", "--format=%T", str(folder)], capture_output=True, text=True, timeout=10
-        ).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
+    """Storage that compute nodes cannot see, as far as this machine can tell: its own memory or a container's layer.
+
+    A cluster whose nodes are all this machine sees everything.
+    """
+    here = {"localhost", "127.0.0.1", socket.gethostname(), socket.gethostname().partition(".")[0]}
+    if set(_ask("sinfo", "--noheader", "--Node", "--format=%o").split()) <= here:
         return []
-    if kind in LOCAL_FILE_SYSTEMS or kind == "overlayfs":
-        return [
-            f"{folder} lies on {kind}, which other machines cannot see; clone the project, and make its environment, "
-            "on storage that compute nodes share"
-        ]
-    return []
+    kind = _ask("stat", "--file-system", "--format=%T", str(folder)).strip()
+    if kind not in LOCAL_FILE_SYSTEMS:
+        return []
+    return [
+        f"{folder} lies on {kind}, which other machines cannot see; clone the project, and make its environment, on "
+        "storage that compute nodes share"
+    ]
 
 
 def _ask(*command: str) -> str:
