@@ -7,7 +7,7 @@ import pytest
 from colocate.statistics import across, claims, contrasts, evidence, over_models, twins
 from colocate.statistics.claims import Part
 from colocate.statistics.measurements_arms import localisation
-from test_claims import CSV, FULL, made_study
+from test_claims_study import CSV, FULL, made_study
 from test_statistics_contrasts import items_of
 
 L, SEEDS = 30, range(6)

@@ -11,7 +11,7 @@ import pytest
 
 from colocate.files import read_json, write_csv, write_json, write_parquet
 from conftest import ROOT
-from test_claims import SMALL
+from test_claims_study import SMALL
 from test_statistics_contrasts import items_of
 
 L, SEEDS, ARMS = (
