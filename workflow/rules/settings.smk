@@ -104,9 +104,7 @@ def evaluation_settings(wildcards) -> dict:
 
 def model_memory(wildcards, training: bool = False, models: int = 1) -> int:
     """MiB that a job of this model needs: float32 weights (profiles use them whatever dtype says), work space, libraries."""
-    shape = STUDY["models"][wildcards.model]["geometry"]
-    attention = shape["hidden"] * shape["head_dim"] * 2 * (shape["n_heads"] + shape["n_kv_heads"])
-    weights = shape["n_layers"] * (attention + 3 * shape["hidden"] * shape["ffn"]) + shape["vocab"] * shape["hidden"]
+    weights = plan.parameters(STUDY["models"][wildcards.model]["geometry"])
     return int(1500 + (6 if training else 5) * models * weights / 2**20)
 
 
