@@ -73,3 +73,11 @@ def command(line: str) -> str:
     program, *words = line.split(" ")
     name = Path(program).name.replace("__main__.py", "snakemake")
     return " ".join([name, *(word for word in words if word not in ("-F", "--forceall"))])
+
+
+def short(path: str) -> str:
+    """A path relative to the current folder, if it is below it."""
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except ValueError:
+        return path
