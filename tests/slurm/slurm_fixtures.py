@@ -37,5 +37,5 @@ def reference(tiny_llama, undisturbed, tmp_path_factory) -> Study:
     """An undisturbed run: through SLURM if there was one in this session, else on this machine."""
     if not undisturbed:
         checkout = study(tmp_path_factory.mktemp("slurm") / "local", tiny_llama)
-        undisturbed["local"] = Study(checkout, checkout.snakemake("--config", "device=cpu").stdout, [])
+        undisturbed["local"] = Study(checkout, checkout.snakemake("statistics", "--config", "device=cpu").stdout, [])
     return next(iter(undisturbed.values()))

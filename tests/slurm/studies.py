@@ -49,10 +49,10 @@ def study(folder: Path, model: Path) -> Checkout:
     return checkout
 
 
-def start(checkout: Checkout, cluster: Cluster, *options: str, **environment: str) -> subprocess.Popen:
-    """The driver, as `snakemake --profile slurm` on a login node; both streams are in its stdout."""
-    command = [sys.executable, str(DRIVER), "--profile", "slurm", "--config", "device=cpu"]
-    command += ["--configfile", *checkout.configfiles, *options]
+def start(checkout: Checkout, cluster: Cluster, *words: str, **environment: str) -> subprocess.Popen:
+    """The driver, as `snakemake --profile slurm WORDS` on a login node; both streams are in its stdout."""
+    command = [sys.executable, str(DRIVER), "--profile", "slurm", *words, "--config", "device=cpu"]
+    command += ["--configfile", *checkout.configfiles]
     surroundings = cluster.environment | {"COLOCATE_SLURM_PARTITION": "all", "NO_COLOR": "1"} | environment
     surroundings["PATH"] = f"{Path(sys.executable).parent}:{surroundings['PATH']}"
     return subprocess.Popen(

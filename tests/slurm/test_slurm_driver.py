@@ -11,6 +11,7 @@ from cluster import missing
 from studies import ENDED, final, finish, jobs, running, start, study, until
 
 ACCOUNTING = True
+TARGET = ["statistics"]  # the figures and the report are made without SLURM
 pytest_plugins = ["slurm_fixtures"]
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing(ACCOUNTING)), reason=missing(ACCOUNTING) or "here")]
 
@@ -38,25 +39,25 @@ def unfinished(checkout, cluster) -> list[dict]:
 def killed(cluster, tiny_llama, tmp_path_factory):
     """The study, its driver killed three times; what was said at each new start."""
     checkout, said = study(tmp_path_factory.mktemp("slurm") / "driver", tiny_llama), {}
-    driver = start(checkout, cluster)
+    driver = start(checkout, cluster, *TARGET)
     until(lambda: jobs(checkout, cluster), "the first job is submitted", driver, 400)
-    said["second"] = start(checkout, cluster).communicate(timeout=200)[0], driver.pid
+    said["second"] = start(checkout, cluster, *TARGET).communicate(timeout=200)[0], driver.pid
     kill_when(checkout, cluster, driver, "profile_layers")
 
     left = unfinished(checkout, cluster)
-    again = start(checkout, cluster)
+    again = start(checkout, cluster, *TARGET)
     said["at once"] = again.communicate(timeout=200)[0], again.returncode, [job["JobID"] for job in left]
     said["wait"] = command(checkout, cluster, "wait")
     said["left after waiting"] = unfinished(checkout, cluster)
 
-    kill_when(checkout, cluster, start(checkout, cluster), "train_arm")
+    kill_when(checkout, cluster, start(checkout, cluster, *TARGET), "train_arm")
     left = unfinished(checkout, cluster)
     said["cancel"] = command(checkout, cluster, "cancel"), [job["JobID"] for job in left]
     said["left after cancelling"] = unfinished(checkout, cluster)
 
-    kill_when(checkout, cluster, start(checkout, cluster), "evaluate_arm")
+    kill_when(checkout, cluster, start(checkout, cluster, *TARGET), "evaluate_arm")
     until(lambda: not unfinished(checkout, cluster), "the jobs of the dead driver have ended", None, 300)
-    said["end"] = finish(start(checkout, cluster))
+    said["end"] = finish(start(checkout, cluster, *TARGET))
     return checkout, said, jobs(checkout, cluster)
 
 
@@ -90,7 +91,7 @@ def test_one_command_waits_for_the_jobs_or_cancels_them(killed, cluster):
 
 def test_started_after_its_jobs_ended_the_run_goes_on(killed):
     assert "An earlier run in this folder was killed; going on where it ended." in killed[1]["end"]
-    assert "Report: reports/tiny.html" in killed[1]["end"]
+    assert "Finished: " in killed[1]["end"]
 
 
 def test_no_job_ran_twice(killed):
@@ -120,7 +121,7 @@ def test_an_account_that_is_not_there_is_refused_before_any_job(killed, cluster)
     checkout, _, submitted = killed
     folder = checkout.folder / "results/tiny/tiny/adapters/mid_block/seed0"
     kept = (folder / "adapter_model.safetensors").rename(folder / "kept")
-    driver = start(checkout, cluster, COLOCATE_SLURM_ACCOUNT="chemistry")
+    driver = start(checkout, cluster, *TARGET, COLOCATE_SLURM_ACCOUNT="chemistry")
     printed, _ = driver.communicate(timeout=200)
     kept.rename(folder / "adapter_model.safetensors")
     assert driver.returncode != 0

@@ -78,7 +78,7 @@ def bring_forward(cluster, number: str) -> bool:
 def disturbed(cluster, tiny_llama, tmp_path_factory):
     """The run: what was done to which job, what the driver printed, and files at the moments that matter."""
     checkout = study(tmp_path_factory.mktemp("slurm") / "faults", tiny_llama)
-    driver = start(checkout, cluster)
+    driver = start(checkout, cluster, "statistics")  # the figures and the report are made without SLURM
     old = None
     try:
         seen = {"checkout": checkout, "numbers": disturb_first_jobs(checkout, cluster, driver)}
@@ -177,5 +177,5 @@ def test_the_old_process_of_a_lost_node_changes_nothing(disturbed):
 
 
 def test_nothing_is_left_to_do(disturbed, cluster):
-    assert "nothing" in finish(start(disturbed["checkout"], cluster, "--dry-run")).lower()
+    assert "nothing" in finish(start(disturbed["checkout"], cluster, "statistics", "--dry-run")).lower()
     assert {rule_of(job) for job in disturbed["jobs"]} >= {"train_arm", "evaluate_arm"}
