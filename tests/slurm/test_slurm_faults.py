@@ -109,7 +109,8 @@ def disturbed(cluster, tiny_llama, tmp_path_factory):
         os.kill(old, signal.SIGCONT)
         until(lambda: not any(map(alive, around)), "the old process has ended, and all around it", None, 120)
         seen["after"] = {path.name: path.read_bytes() for path in folder.iterdir()}
-        seen["log"] = (checkout.folder / "logs/tiny/train_arm/tiny/mid_block/seed0.log").read_text()
+        logs = checkout.folder.glob(f".snakemake/slurm_logs/rule_train_arm/**/{seen['numbers']['lost']}.log")
+        seen["log"] = next(logs).read_text()
         seen["printed"] = finish(driver)
         seen["jobs"] = jobs(checkout, cluster)
         seen["restarts"] = {job["JobID"]: int(job["RestartCnt"]) for job in cluster.jobs("JobID,RestartCnt")}
