@@ -5,11 +5,13 @@ are done, and what was measured so far. Not kept: the base model, which does not
 which follows from the seed. Read as plain tensors and values, so that a file can hold no code.
 """
 
+import logging
 from pathlib import Path
 
 from colocate.errors import InputError
 from colocate.files import replacing
 
+log = logging.getLogger("colocate")
 NAME = "checkpoint.pt"
 
 
@@ -44,4 +46,5 @@ def resume(path: Path, key: str, trained: dict, optimizer) -> tuple[int, list[di
     torch.set_rng_state(state["generators"][0])
     if len(state["generators"]) > 1:
         torch.cuda.set_rng_state_all(state["generators"][1:])
+    log.info("going on after step %d, from %s", state["done"], path)
     return state["done"], state["history"], state["heldout"]

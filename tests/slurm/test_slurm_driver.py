@@ -121,7 +121,7 @@ def test_an_account_that_is_not_there_is_refused_before_any_job(killed, cluster)
     checkout, _, submitted = killed
     folder = checkout.folder / "results/tiny/tiny/adapters/mid_block/seed0"
     kept = (folder / "adapter_model.safetensors").rename(folder / "kept")
-    driver = start(checkout, cluster, *TARGET, COLOCATE_SLURM_ACCOUNT="chemistry")
+    driver = start(checkout, cluster, "train", COLOCATE_SLURM_ACCOUNT="chemistry")
     printed, _ = driver.communicate(timeout=200)
     kept.rename(folder / "adapter_model.safetensors")
     assert driver.returncode != 0

@@ -6,6 +6,7 @@ import signal
 import time
 from collections import defaultdict
 
+import pandas as pd
 import pytest
 from cluster import missing
 from studies import (
@@ -166,9 +167,10 @@ def test_the_driver_says_of_each_fault_what_it_was(disturbed):
 
 @pytest.mark.parametrize("arm", ["colocated", "mid_block"])
 def test_an_interrupted_training_goes_on_from_its_checkpoint(disturbed, arm):
-    log = (disturbed["checkout"].folder / f"logs/tiny/train_arm/tiny/{arm}/seed0.log").read_text()
-    step, steps = map(int, re.search(r"going on after step (\d+) of (\d+)", log).groups())
-    assert 1 <= step < steps
+    folder = disturbed["checkout"].folder
+    log = (folder / f"logs/tiny/train_arm/tiny/{arm}/seed0.log").read_text()
+    steps = pd.read_csv(folder / f"results/tiny/tiny/adapters/{arm}/seed0/training_log.csv")["step"].max()
+    assert 1 <= int(re.search(r"going on after step (\d+), from scratch/", log).group(1)) < steps
 
 
 def test_the_old_process_of_a_lost_node_changes_nothing(disturbed):
