@@ -6,9 +6,14 @@ def arms_of(model: str) -> list[str]:
     return [arm for arm in ARMS if model in STUDY["arms"][arm].get("models", [model])]
 
 
+def seeds_of(arm: str) -> list[int]:
+    """Training seeds of an arm: its own, or the study's."""
+    return STUDY["arms"][arm].get("seeds", SEEDS)
+
+
 def runs(model: str, trained_only: bool = False) -> list[tuple[str, int]]:
     """(arm, seed) of every run of a model. base is never trained, and counts once, as seed 0."""
-    trained = [(arm, seed) for arm in arms_of(model) if arm != "base" for seed in SEEDS]
+    trained = [(arm, seed) for arm in arms_of(model) if arm != "base" for seed in seeds_of(arm)]
     return trained if trained_only else [("base", 0), *trained]
 
 

@@ -63,7 +63,8 @@ rule describe_model:
         nodes=1,
     params:
         cfg=lambda w: canonical(
-            {key: STUDY["models"][w.model][key] for key in ("dtype", "geometry")} | {"device": STUDY["device"]}
+            {key: STUDY["models"][w.model][key] for key in ("dtype", "geometry")}
+            | {key: STUDY[key] for key in ("device", "attention")}
         ),
         code=code("describe_model"),
         env=env("describe_model"),
