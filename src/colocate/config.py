@@ -211,7 +211,7 @@ def _check_arm(name: str, arm: dict, arms: dict, sets: dict) -> None:
     if "full" in arm:
         _need("lr_full" in arm, f"arms.{name}.lr_full", "nothing", "the learning rate of full fine-tuning, e.g. 1.0e-5")
         extra = sorted(set(arm) - FULL_KEYS)
-        _need(not extra, f"arms.{name}", extra, f"with full only {', '.join(sorted(FULL_KEYS))}: every weight is trained")
+        _need(not extra, f"arms.{name}", extra, f"beside full: {', '.join(sorted(FULL_KEYS - {'full'}))}")
     _need("lr_full" not in arm or "full" in arm, f"arms.{name}.lr_full", "no full", "full: true, whose rate it is")
     _need(
         name == "base" or set(PARTS) & set(arm) or "full" in arm,
@@ -233,7 +233,7 @@ def _check_arm(name: str, arm: dict, arms: dict, sets: dict) -> None:
             arm["budget"],
             f"an arm without a budget of its own; {other} has one",
         )
-        _need("full" not in arms[other], f"arms.{name}.budget", arm["budget"], f"an adapter; {other} trains every weight")
+        _need("full" not in arms[other], f"arms.{name}.budget", arm["budget"], f"an adapter, which {other} is not")
     if arm.get("scale") == "as_published":
         _need("budget" in arm, f"arms.{name}.scale", "no budget", "budget: only a matched rank changes the scale")
 

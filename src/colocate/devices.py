@@ -1,7 +1,8 @@
 """Devices of a job: one lock per GPU outside SLURM, energy counters, peak memory.
 
 Snakemake counts GPUs but does not say which one a local job gets, so concurrent jobs would all take card 0. Here a job
-takes the first cards whose lock files are free and waits while too few are; locks end with the process, however it ends.
+takes the first cards whose lock files are free and waits while too few are; the locks end with the process, however it
+ends.
 Inside SLURM the scheduler has already set CUDA_VISIBLE_DEVICES.
 """
 

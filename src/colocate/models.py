@@ -41,6 +41,7 @@ __all__ = [
     "read_geometry",
     "resolve_device",
     "resolve_dtype",
+    "without_adapter",
 ]
 
 SOURCES = {
@@ -61,6 +62,11 @@ HUB_FILES = (  # what a model needs: no code, no pickle, no second copy of the w
 )
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 RECORDS = ("download.json", "manifest.json")  # written last: a folder that has one is whole
+KERNELS = {  # of attention, by transformers' names: the flag of the families that have it
+    "eager": None,
+    "sdpa": "_supports_sdpa",
+    "flash_attention_2": "_supports_flash_attn",
+}
 DTYPES = ("float32", "bfloat16", "float16", "nf4")
 
 
@@ -330,12 +336,14 @@ def _cpu_flags(cpuinfo: str | Path = "/proc/cpuinfo") -> set[str]:
     return set(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), []))
 
 
-def load_model(folder: str | Path, dtype: str, device: str, *, geometry: dict | None = None):
-    """The causal language model in a prepared folder, in eval mode; attention is sdpa where its family has it.
+def load_model(folder: str | Path, dtype: str, device: str, *, geometry: dict | None = None, attention: str = "auto"):
+    """The causal language model in a prepared folder, in eval mode.
 
-    `dtype` is one of DTYPES (nf4: 4-bit weights by bitsandbytes, computing in bfloat16), `device` "cpu" or "cuda".
-    Keys of `geometry` (those of read_geometry, and dtype) that differ from the folder's are an InputError, and so are
-    weights that the folder lacks.
+    `dtype` is one of DTYPES (nf4: 4-bit weights by bitsandbytes, computing in bfloat16); `device` is "cpu" or "cuda":
+    all cards that this process sees, the layers spread over them where they are several. `attention` is a key of
+    KERNELS; "auto" is torch's sdpa (on cards that have it, itself flash attention), or eager where the family has no
+    sdpa. Keys of `geometry` (those of read_geometry, and dtype) that differ from the folder's are an InputError, and so
+    are weights that the folder lacks, and a kernel that family, device or dtype do not allow.
     """
     folder = Path(folder)
     if dtype not in DTYPES:
@@ -356,8 +364,11 @@ def load_model(folder: str | Path, dtype: str, device: str, *, geometry: dict | 
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16,
         )
+    if attention != "auto":
+        _check_attention(attention, folder, device, dtype)
+        options["attn_implementation"] = attention
     if dtype == "nf4" or device != "cpu":
-        options["device_map"] = {"": device}
+        options["device_map"] = device_map(device)
     model, info = AutoModelForCausalLM.from_pretrained(
         folder,
         local_files_only=True,
@@ -370,6 +381,31 @@ def load_model(folder: str | Path, dtype: str, device: str, *, geometry: dict | 
         missing = sorted(info["missing_keys"])
         raise InputError(f"{folder}: weights missing: {', '.join(missing[:5])} ({len(missing)} in all)")
     return model.eval()
+
+
+def _check_attention(attention: str, folder: Path, device: str, dtype: str) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if attention not in KERNELS:
+        raise InputError(f"attention: found {attention!r}, allowed: auto, {', '.join(KERNELS)}")
+    family = AutoModelForCausalLM._model_mapping[type(AutoConfig.from_pretrained(folder, local_files_only=True))]
+    family = family[0] if isinstance(family, tuple) else family
+    if KERNELS[attention] and not getattr(family, KERNELS[attention]):
+        raise InputError(f"attention: found {attention}, which {family.__name__} does not have; allowed: auto")
+    if attention == "flash_attention_2" and (device != "cuda" or dtype == "float32"):
+        raise InputError(f"attention: found {attention} for {dtype} on {device}; it computes on cuda in half precision")
+    if attention == "flash_attention_2" and find_spec("flash_attn") is None:
+        raise InputError(f"attention: {attention} needs the package flash-attn, which is not installed; else: auto")
+
+
+def device_map(device: str) -> dict | str:
+    """Where the layers go: on one device, or, of several cards, as accelerate spreads them evenly ("balanced").
+
+    Whole layers follow one another from card to card in one process; each job sees only the cards that it was given.
+    """
+    import torch
+
+    return "balanced" if device == "cuda" and torch.cuda.device_count() > 1 else {"": device}
 
 
 def load_tokenizer(folder: str | Path):
@@ -385,9 +421,14 @@ def load_tokenizer(folder: str | Path):
     return tokenizer
 
 
+def without_adapter(model):
+    """The model inside a PEFT model, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def decoder_layers(model):
     """The ModuleList of the L decoder layers, of a plain model or inside a PEFT model."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = without_adapter(model)
     decoder = base.get_decoder()
     for holder in (decoder, getattr(decoder, "model", None)):
         if hasattr(holder, "layers"):

@@ -63,8 +63,7 @@ rule describe_model:
         nodes=1,
     params:
         cfg=lambda w: canonical(
-            {key: STUDY["models"][w.model][key] for key in ("dtype", "geometry")}
-            | {key: STUDY[key] for key in ("device", "attention")}
+            {key: STUDY["models"][w.model][key] for key in ("dtype", "geometry")} | {"device": STUDY["device"]}
         ),
         code=code("describe_model"),
         env=env("describe_model"),
