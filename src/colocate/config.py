@@ -21,7 +21,7 @@ SET_RULES = (
     *("top", "bottom", "segments", "depth", "random", "spaced", "window", "shift", "layers", "all", "union", "minus"),
 )
 FULL_KEYS = {"full", "lr_full", "models", "seeds", "measure"}  # of an arm that is fine-tuned in full
-RELEASED = "released"  # in paths, the name of a model's released fine-tune among its arms
+RELEASED = "released-"  # in paths, a released fine-tune stands among the arms as released-MODEL
 FEWEST_RATES = 3  # with fewer learning rates, every choice is at the edge of its list
 
 
@@ -154,8 +154,8 @@ def _check_models(models: dict) -> None:
             shape["n_kv_heads"],
             f"a divisor of n_heads = {shape['n_heads']}",
         )
-        if "released" in model:
-            other, key = model["released"], f"models.{name}.released"
+        for other in model.get("released", []):
+            key = f"models.{name}.released"
             _need(other in models and other != name, key, other, sorted(set(models) - {name}))
             differing = [part for part in shape if part != "vocab" and models[other]["geometry"][part] != shape[part]]
             _need(not differing, key, other, f"a model of the same geometry; {', '.join(differing)} differ")
@@ -204,7 +204,7 @@ def _check_sets(sets: dict, profiles: dict) -> None:
 
 
 def _check_arm(name: str, arm: dict, arms: dict, sets: dict) -> None:
-    _need(name != RELEASED, "arms", name, "another name: this one is that of a model's released fine-tune")
+    _need(not name.startswith(RELEASED), "arms", name, f"another name: {RELEASED}... is that of a released fine-tune")
     for part in PARTS:
         if part in arm:
             _need(arm[part] in sets, f"arms.{name}.{part}", arm[part], sorted(sets))

@@ -79,6 +79,7 @@ onstart:
 
 wildcard_constraints:
     model="|".join(map(re.escape, STUDY["models"])),
+    tuned="|".join(map(re.escape, STUDY["models"])),
     profile="|".join(map(re.escape, STUDY["profiles"])),
     layer_set="|".join(map(re.escape, STUDY["layer_sets"])),
     arm="|".join(map(re.escape, STUDY["arms"])),

@@ -103,16 +103,14 @@ def twin_profiles_of(model: str, ending: str = ".csv") -> list[str]:
     return [f"{RESULTS}/{model}/twins/{twin}/{profile}{ending}" for twin in twins() for profile in primary]
 
 
-def released_of(model: str) -> str | None:
-    """The model's released fine-tune, where one is named and something is measured of it."""
-    return STUDY["models"][model].get("released") if SELECT["arm_profiles"] else None
+def released_of(model: str) -> list[str]:
+    """The model's released fine-tunes, where something is measured of them."""
+    return STUDY["models"][model].get("released", []) if SELECT["arm_profiles"] else []
 
 
 def released_profiles_of(model: str, ending: str = ".csv") -> list[str]:
-    if released_of(model) is None:
-        return []
-    folder = f"{RESULTS}/{model}/arm_profiles/{configuration.RELEASED}/seed0"
-    return [f"{folder}/{metric}{ending}" for metric in SELECT["arm_profiles"]]
+    folders = [f"{RESULTS}/{model}/arm_profiles/{configuration.RELEASED}{tuned}/seed0" for tuned in released_of(model)]
+    return [f"{folder}/{metric}{ending}" for folder in folders for metric in SELECT["arm_profiles"]]
 
 
 def uses_made_pairs(profile: str) -> bool:
@@ -209,7 +207,7 @@ def targets(*stages: str) -> list[str]:
     for model in SELECT["models"]:
         base = f"{RESULTS}/{model}"
         stage_files = {
-            "fetch": [f"resources/downloads/{name}/download.json" for name in (model, released_of(model)) if name],
+            "fetch": [f"resources/downloads/{name}/download.json" for name in (model, *released_of(model))],
             "profiles": profiles_of(model) + twin_profiles_of(model),
             "train": adapters_of(model, "manifest.json") + adapters_of(model, "adapter_model.safetensors"),
             "evaluate": evaluations_of(model, ".json") + evaluations_of(model, ".items.parquet"),
