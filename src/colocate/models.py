@@ -67,7 +67,8 @@ KERNELS = {  # of attention, by transformers' names: the flag of the families th
     "sdpa": "_supports_sdpa",
     "flash_attention_2": "_supports_flash_attn",
 }
-DTYPES = ("float32", "bfloat16", "float16", "nf4")
+NF4 = {"nf4": "bfloat16", "nf4_float32": "float32"}  # 4-bit weights, and what they and all other weights compute in
+DTYPES = ("float32", "bfloat16", "float16", "nf4")  # of a study; nf4_float32 is for single profiles
 
 
 # ---------------------------------------------------------------------------------------------------------------- fetch
@@ -339,16 +340,16 @@ def _cpu_flags(cpuinfo: str | Path = "/proc/cpuinfo") -> set[str]:
 def load_model(folder: str | Path, dtype: str, device: str, *, geometry: dict | None = None, attention: str = "auto"):
     """The causal language model in a prepared folder, in eval mode.
 
-    `dtype` is one of DTYPES (nf4: 4-bit weights by bitsandbytes, computing in bfloat16); `device` is "cpu" or "cuda":
+    `dtype` is one of DTYPES or NF4 (4-bit weights by bitsandbytes, computing in bfloat16 or float32); `device` is "cpu" or "cuda":
     all cards that this process sees, the layers spread over them where they are several. `attention` is a key of
     KERNELS; "auto" is torch's sdpa (on cards that have it, itself flash attention), or eager where the family has no
     sdpa. Keys of `geometry` (those of read_geometry, and dtype) that differ from the folder's are an InputError, and so
     are weights that the folder lacks, and a kernel that family, device or dtype do not allow.
     """
     folder = Path(folder)
-    if dtype not in DTYPES:
+    if dtype not in {*DTYPES, *NF4}:
         raise InputError(f"dtype: found {dtype!r}, allowed: {', '.join(DTYPES)}")
-    if dtype == "nf4" and find_spec("bitsandbytes") is None:
+    if dtype in NF4 and find_spec("bitsandbytes") is None:
         raise InputError("dtype: nf4 needs bitsandbytes, which is not installed: pip install 'colocate[gpu]'")
     if geometry:
         check_geometry(read_geometry(folder) | {"dtype": dtype}, geometry, str(folder))
@@ -356,18 +357,18 @@ def load_model(folder: str | Path, dtype: str, device: str, *, geometry: dict | 
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    options = {"dtype": torch.bfloat16 if dtype == "nf4" else getattr(torch, dtype)}
-    if dtype == "nf4":
+    options = {"dtype": getattr(torch, NF4.get(dtype, dtype))}
+    if dtype in NF4:
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_compute_dtype=options["dtype"],
         )
     if attention != "auto":
         _check_attention(attention, folder, device, dtype)
         options["attn_implementation"] = attention
-    if dtype == "nf4" or device != "cpu":
+    if dtype in NF4 or device != "cpu":
         options["device_map"] = device_map(device)
     model, info = AutoModelForCausalLM.from_pretrained(
         folder,
