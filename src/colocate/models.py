@@ -118,8 +118,10 @@ def _download_wheel(requirement: str, folder: Path) -> None:
 
 def _download_snapshot(repo: str, revision: str | None, folder: Path) -> str:
     """The files HUB_FILES of a hub repository; returns the commit. An interrupted download is kept and continued."""
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, constants, snapshot_download
 
+    if constants.HF_HUB_OFFLINE:
+        return _take_cached(repo, revision, folder)
     place = f"hf:{repo}, revision {revision or 'main'}"
     try:
         info = HfApi().model_info(repo, revision=revision)
@@ -136,6 +138,25 @@ def _download_snapshot(repo: str, revision: str | None, folder: Path) -> str:
             path.rename(folder / path.name)
     shutil.rmtree(partial)
     return info.sha
+
+
+def _take_cached(repo: str, revision: str | None, folder: Path) -> str:
+    """The same from the hub client's cache on this machine, where HF_HUB_OFFLINE is set; returns the commit."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        cached = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError as error:
+        raise InputError(
+            f"hf:{repo}, revision {revision or 'main'}: not in the hub's cache on this machine, and HF_HUB_OFFLINE is "
+            f"set; download it there first (hf download {repo}), or unset HF_HUB_OFFLINE"
+        ) from error
+    names = sorted(path.name for path in cached.iterdir() if path.is_file())
+    _require_weights(names, f"hf:{repo}")
+    for name in filter(_is_hub_file, names):
+        _link(cached / name, folder / name)
+    return cached.name
 
 
 def _collect(place: Path, folder: Path) -> None:

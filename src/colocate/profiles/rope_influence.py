@@ -92,7 +92,9 @@ def compute(model, tokenizer, settings: dict, data: dict, progress: Progress = s
     chosen = parse(Settings, settings)
     if getattr(model, "is_quantized", False) and (model.dtype != torch.float32 or chosen.method == "fisher"):
         allowed = "float32" if chosen.method == "fisher" else "nf4_float32"
-        raise InputError(f"method: {chosen.method} on a 4-bit model in {model.dtype}; load it in {allowed}: a KL needs it")
+        raise InputError(
+            f"method: {chosen.method} on a 4-bit model in {model.dtype}; load it in {allowed}: a KL needs it"
+        )
     if chosen.text_tokens > context_length(model):
         raise InputError(f"text_tokens: found {chosen.text_tokens}, but this model takes {context_length(model)}")
     limit = chosen.max_texts or LIMITS[chosen.method]
