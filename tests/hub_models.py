@@ -27,7 +27,7 @@ LLAMA3 = {
 
 
 def structure(layers: int, heads: int, kv_heads: int, named: bool = True) -> dict:
-    """What every config.json names, at a small width; `named`: whether it names head_dim, or hidden size / heads is it."""
+    """What every config.json names, at a small width; `named`: head_dim too, else it is hidden size / heads."""
     width = {"hidden_size": HIDDEN, "head_dim": HEAD_DIM} if named else {"hidden_size": heads * HEAD_DIM}
     return width | {
         "num_hidden_layers": layers,
@@ -243,7 +243,7 @@ def make_repository(name: str, folder: Path, seed: int = 0) -> Path:
         "eos_token_id": tokenizer.convert_tokens_to_ids("<|im_end|>"),
     }
     raw = json.loads(json.dumps(raw))
-    (raw["text_config"] if "text_config" in raw else raw).update(numbers)
+    raw.get("text_config", raw).update(numbers)
     config = CONFIG_MAPPING[raw["model_type"]].from_dict(raw)
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)

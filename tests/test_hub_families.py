@@ -1,4 +1,4 @@
-"""Models as the hub has them, tiny: each family's own config keys through fetch, prepare, load, profiles and adapters."""
+"""Models as the hub has them, tiny: each family's own config keys through fetch, loader, profiles and adapters."""
 
 import json
 
@@ -131,8 +131,8 @@ def test_a_model_of_other_layers_than_the_overlay_says_is_refused(tmp_path):
     repository = make_repository("llama32-1b", tmp_path / "repository")
     edit_config(repository, num_key_value_heads=4)
     models.fetch_model(f"path:{repository}", tmp_path / "download")
-    with pytest.raises(InputError, match=r"k_proj has 64 rows, expected 32|geometry differs"):
-        geometry = small_geometry("llama32-1b", ENTRIES["llama32-1b"]["geometry"])
+    geometry = small_geometry("llama32-1b", ENTRIES["llama32-1b"]["geometry"])
+    with pytest.raises(InputError, match=r"k_proj has 64 rows, expected 32"):
         models.prepare_model(f"path:{repository}", tmp_path / "download", tmp_path / "out", geometry=geometry)
 
 

@@ -1,4 +1,4 @@
-"""The overlays of the full-scale studies: the whole plan of jobs, and each end to end on tiny models of its families."""
+"""The overlays of the full-scale studies: the whole plan of jobs, and each end to end on tiny models."""
 
 import json
 import re
