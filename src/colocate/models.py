@@ -364,8 +364,8 @@ def load_model(folder: str | Path, dtype: str, device: str, *, geometry: dict | 
     `dtype` is one of DTYPES or NF4 (4-bit weights by bitsandbytes, computing in bfloat16 or float32); `device` is "cpu"
     or "cuda": all cards that this process sees, the layers spread over them where they are several. `attention` is a
     key of KERNELS; "auto" is torch's sdpa (on cards that have it, itself flash attention), or eager where the family
-    has no sdpa. Keys of `geometry` (those of read_geometry, and dtype) that differ from the folder's are an InputError, and so
-    are weights that the folder lacks, and a kernel that family, device or dtype do not allow.
+    has no sdpa. Keys of `geometry` (those of read_geometry, and dtype) that differ from the folder's are an InputError,
+    and so are weights that the folder lacks, and a kernel that family, device or dtype do not allow.
     """
     folder = Path(folder)
     if dtype not in {*DTYPES, *NF4}:
