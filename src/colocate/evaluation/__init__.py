@@ -57,6 +57,7 @@ def evaluate(
     """
     # Before lm-eval and datasets are imported: a job never asks the network, and a log is not a terminal.
     os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TQDM_DISABLE="1", TOKENIZERS_PARALLELISM="false")
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"  # nothing is compiled here, and importing peft would load the compiler
     import tempfile
 
     from colocate.evaluation import sandbox
