@@ -35,11 +35,10 @@ CASES = {  # name: (what it is, task, least ratio)
     "arc0": ("ARC-Challenge, 0 shots", {"task": "arc_challenge", "source": ARC, "num_fewshot": 0, "limit": 48}, 2.0),
     "gsm8k": ("GSM8K, the 8 usual shots", {"task": "gsm8k_cot", "source": GSM8K, "limit": 16}, 1.5),
     "gsm8k_drawn": ("GSM8K, 8 shots drawn anew", {"task": "gsm8k", "source": GSM8K, "num_fewshot": 8, "limit": 8}, 1.5),
-    "mgsm": ("MGSM, its 8 shots in order", GERMAN | {"limit": 12}, 1.5),
+    "mgsm": ("MGSM, its 8 shots in order", GERMAN | {"limit": 12, "first_n": True}, 1.5),
     "mgsm_drawn": ("MGSM, its 8 shots shuffled", GERMAN | {"limit": 8}, 1.5),
 }
 # Where a question has examples of its own, prompts share nothing, and both sides run every token of them.
-IN_ORDER = {"mgsm"}  # the task's examples, the same for every question, as published; by default lm-eval shuffles them
 FIRST_PASS = {"base": 6.0, "adapter": 8.0}  # seconds from the start of a job to its first forward pass
 SHAPES = {
     "llama31-8b": {
@@ -71,7 +70,6 @@ def measure(side: str, case: str, size: int, datasets: Path, model_folder: Path,
     os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TQDM_DISABLE="1", TOKENIZERS_PARALLELISM="false")
     import torch
     from lm_eval import evaluator
-    from lm_eval.api.samplers import get_sampler
 
     from colocate import devices, models
     from colocate.evaluation import tasks
@@ -81,9 +79,6 @@ def measure(side: str, case: str, size: int, datasets: Path, model_folder: Path,
         places = {"benchmarks_dir": ROOT / "data/benchmarks", "datasets_dir": datasets, "cache_dir": Path(cache)}
         task = CASES[case][1] | changes
         loaded = tasks.load(task, seed=SEED, **places)
-        if case in IN_ORDER:
-            for one in loaded.values():
-                one.sampler = get_sampler("first_n")(one.sampler.df)
         model, tokenizer = models.load_model(model_folder, dtype, "cpu"), models.load_tokenizer(model_folder)
         lm = backend(side, model, tokenizer, size)
 
