@@ -45,6 +45,7 @@ localrules:
     resolve_arm,
     score_metrics,
     contrast_arms,
+    compare_base,
     judge_claims,
     recommend_layers,
     compare_models,

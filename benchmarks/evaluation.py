@@ -1,7 +1,7 @@
 """Evaluation speed against lm-eval's own `hf` backend: same tasks, same model, same predictions.
 
     python benchmarks/evaluation.py                      SmolLM2-135M-Instruct on one core, about 25 minutes
-    python benchmarks/evaluation.py --cases mmlu arc     some of it
+    python benchmarks/evaluation.py --cases mmlu arc --limit 8 --repeats 1     some of it, and less of each
     python benchmarks/evaluation.py --shape llama31-8b --device cuda --dtype bfloat16     random weights, made-up tokens
 
 Both sides get the same lm-eval tasks (real data from --datasets, laid out as hub repositories), the same weights in
@@ -9,7 +9,7 @@ float32 and one thread. Each run is a process of its own, sides take turns (A B 
 of processor time, which other programs on the machine disturb least, and of wall time. On a GPU wall time decides.
 Loading is not counted, but for the last case: from the start of a job's process to its first forward pass. Stock runs
 with the batch size that is best for it, found in a turn of its own. Predictions are compared item by item, and
-log-likelihoods to 1e-4.
+log-likelihoods to 1e-4. Printed as Markdown: a row a case as soon as it is measured.
 """
 
 import argparse
@@ -35,12 +35,23 @@ CASES = {  # name: (what it is, task, least ratio)
     "arc0": ("ARC-Challenge, 0 shots", {"task": "arc_challenge", "source": ARC, "num_fewshot": 0, "limit": 48}, 2.0),
     "gsm8k": ("GSM8K, the 8 usual shots", {"task": "gsm8k_cot", "source": GSM8K, "limit": 16}, 1.5),
     "gsm8k_drawn": ("GSM8K, 8 shots drawn anew", {"task": "gsm8k", "source": GSM8K, "num_fewshot": 8, "limit": 8}, 1.5),
-    "mgsm": ("MGSM, its 8 shots in order", GERMAN | {"limit": 12}, 1.5),
+    "mgsm": ("MGSM, its 8 shots in order", GERMAN | {"limit": 12, "first_n": True}, 1.5),
     "mgsm_drawn": ("MGSM, its 8 shots shuffled", GERMAN | {"limit": 8}, 1.5),
 }
 # Where a question has examples of its own, prompts share nothing, and both sides run every token of them.
-IN_ORDER = {"mgsm"}  # the task's examples, the same for every question, as published; by default lm-eval shuffles them
 FIRST_PASS = {"base": 6.0, "adapter": 8.0}  # seconds from the start of a job to its first forward pass
+COLUMNS = [
+    *("case", "times as fast: processor", "wall", "processor s: colocate", "lm-eval hf", "its batch size"),
+    *("answers alike", "log-likelihoods within", "scores", "peak MiB: colocate, lm-eval hf", "target"),
+]
+FIRST_COLUMNS = [
+    "first forward pass",
+    "colocate s",
+    "processor s",
+    "lm-eval hf s",
+    "processor s",
+    "target, processor s",
+]
 SHAPES = {
     "llama31-8b": {
         "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
@@ -71,7 +82,6 @@ def measure(side: str, case: str, size: int, datasets: Path, model_folder: Path,
     os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TQDM_DISABLE="1", TOKENIZERS_PARALLELISM="false")
     import torch
     from lm_eval import evaluator
-    from lm_eval.api.samplers import get_sampler
 
     from colocate import devices, models
     from colocate.evaluation import tasks
@@ -81,9 +91,6 @@ def measure(side: str, case: str, size: int, datasets: Path, model_folder: Path,
         places = {"benchmarks_dir": ROOT / "data/benchmarks", "datasets_dir": datasets, "cache_dir": Path(cache)}
         task = CASES[case][1] | changes
         loaded = tasks.load(task, seed=SEED, **places)
-        if case in IN_ORDER:
-            for one in loaded.values():
-                one.sampler = get_sampler("first_n")(one.sampler.df)
         model, tokenizer = models.load_model(model_folder, dtype, "cpu"), models.load_tokenizer(model_folder)
         lm = backend(side, model, tokenizer, size)
 
@@ -110,10 +117,11 @@ def measure(side: str, case: str, size: int, datasets: Path, model_folder: Path,
     }
 
 
-def first_pass(side: str, adapter: Path | None, datasets: Path) -> tuple[float, float]:
+def first_pass(side: str, adapter: Path | None, datasets: Path, model: Path = MODEL) -> tuple[float, float]:
     """From a process that evaluates arc_easy to the model's first forward pass: seconds, and of processor time."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, "--first", side, folder, str(adapter or ""), "--datasets", str(datasets)]
+        command = [sys.executable, __file__, "--first", side, folder, str(adapter or "")]
+        command += ["--datasets", str(datasets), "--model", str(model)]
         started = time.time()
         done = subprocess.run(command, text=True, capture_output=True)
         found = Path(folder, "first")
@@ -123,7 +131,7 @@ def first_pass(side: str, adapter: Path | None, datasets: Path) -> tuple[float, 
         return moment - started, processor
 
 
-def until_first_pass(side: str, folder: Path, adapter: Path | None, datasets: Path) -> None:
+def until_first_pass(side: str, folder: Path, adapter: Path | None, datasets: Path, model: Path) -> None:
     """Run one job in this process as it is run elsewhere, up to the first call of a causal language model."""
     import runpy
 
@@ -138,7 +146,7 @@ def until_first_pass(side: str, folder: Path, adapter: Path | None, datasets: Pa
     task = {"task": "arc_easy", "source": ARC, "num_fewshot": 0, "limit": 4}
     if side == "stock":
         peft = f",peft={adapter}" if adapter else ""
-        sys.argv = ["lm_eval", "run", "--model", "hf", "--model_args", f"pretrained={MODEL},dtype=float32{peft}"]
+        sys.argv = ["lm_eval", "run", "--model", "hf", "--model_args", f"pretrained={model},dtype=float32{peft}"]
         sys.argv += ["--device", "cpu", "--tasks", "arc_easy", "--limit", "4"]
         os.chdir(datasets)  # where the hub id of the data set is a folder
         runpy.run_module("lm_eval", run_name="__main__")
@@ -153,7 +161,7 @@ def until_first_pass(side: str, folder: Path, adapter: Path | None, datasets: Pa
     (folder / "data").symlink_to(ROOT / "data")
     os.chdir(folder)
     script = str(ROOT / "workflow/scripts/evaluate_arm.py")
-    sys.argv = [script, "--model", str(MODEL / "manifest.json"), "--geometry", str(geometry)]
+    sys.argv = [script, "--model", str(model / "manifest.json"), "--geometry", str(geometry)]
     sys.argv += ["--settings", json.dumps(settings)]
     sys.argv += [part for name in names for part in (f"--{name}", str(folder / name))]
     if adapter:
@@ -253,10 +261,13 @@ def copy_rate(device: str) -> float:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", choices=[*CASES, "first"], default=[*CASES, "first"])
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=2, help="turns, each of both sides")
+    sizes = {"type": int, "nargs": "+", "default": STOCK_SIZES, "metavar": "SIZE"}
+    parser.add_argument("--stock-sizes", **sizes, help="batch sizes of which stock's best is taken")
     parser.add_argument("--limit", type=int, help="items of each case (default: as listed in the file)")
     mirror = os.environ.get("COLOCATE_DATASETS", ROOT / "resources/datasets")
     parser.add_argument("--datasets", type=Path, default=mirror, help="real data, laid out as hub repositories")
+    parser.add_argument("--model", type=Path, default=MODEL, help="folder of a prepared model")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--shape", choices=list(SHAPES), help="random weights of a shape and made-up tokens instead")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="with --shape")
@@ -266,14 +277,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--first", nargs=3, metavar=("SIDE", "FOLDER", "ADAPTER"), help="used by itself")
     parser.add_argument("--profile", action="store_true", help="with --run: where its time goes, instead")
     options = parser.parse_args(arguments)
-    datasets = Path(options.datasets).resolve()
+    datasets, model = Path(options.datasets).resolve(), options.model.resolve()
     if options.first:
         side, folder, adapter = options.first
-        until_first_pass(side, Path(folder), Path(adapter) if adapter else None, datasets)
+        until_first_pass(side, Path(folder), Path(adapter) if adapter else None, datasets, model)
     elif options.run:
         side, case, size = options.run
         changes = {"limit": options.limit} if options.limit else {}
-        print(json.dumps(measure(side, case, int(size), datasets, MODEL, options.dtype, options.profile, **changes)))
+        print(json.dumps(measure(side, case, int(size), datasets, model, options.dtype, options.profile, **changes)))
     elif options.shape:
         for side in SIDES:
             found = throughput(side, options.shape, options.dtype, options.device, options.batch_size, options.scale)
@@ -281,53 +292,58 @@ def main(arguments: list[str] | None = None) -> None:
                 share = f", {one['share']:.0%} of the limit" if "share" in one else ""
                 print(f"{options.shape} {SIDES[side]} {kind}: {one['tokens_s']:.0f} tokens/s{share}")
     else:
-        compare(options, datasets)
+        compare(options, datasets, model)
 
 
-def compare(options, datasets: Path) -> None:
-    more = ["--datasets", str(datasets), "--dtype", options.dtype]
+def compare(options, datasets: Path, model: Path) -> None:
+    """Print a row of the table as soon as a case is measured, and where the time goes of one that misses its target."""
+    more = ["--datasets", str(datasets), "--model", str(model), "--dtype", options.dtype]
     more += ["--limit", str(options.limit)] if options.limit else []
-    for case in [case for case in options.cases if case != "first"]:
-        sizes = {size: subprocess_run("stock", case, size, more) for size in STOCK_SIZES}
+    cases = [case for case in options.cases if case != "first"]
+    if cases:
+        print(row(COLUMNS), row(["---"] * len(COLUMNS)), sep="\n", flush=True)
+    slow = []
+    for case in cases:
+        sizes = {size: subprocess_run("stock", case, size, more) for size in options.stock_sizes}
         best = min(sizes, key=lambda size: sizes[size]["processor"])
         records: dict[str, list] = {side: [] for side in SIDES}
         for turn in range(options.repeats):
             for side in list(SIDES)[:: 1 if turn % 2 == 0 else -1]:
                 size = best if side == "stock" else options.batch_size
                 records[side].append(subprocess_run(side, case, size, more))
-        print("\n".join(report(case, best, records)), flush=True)
-        if statistics.mean(ratios(records, "processor")) < CASES[case][2]:
-            print("where the time of colocate goes:\n")
-            print(subprocess_run("colocate", case, options.batch_size, [*more, "--profile"])["profile"], flush=True)
+        print(row(report(case, best, records)), flush=True)
+        slow += [case] * (statistics.mean(ratios(records, "processor")) < CASES[case][2])
+    for case in slow:
+        print(f"\n{case}: where the time of colocate goes\n")
+        print(subprocess_run("colocate", case, options.batch_size, [*more, "--profile"])["profile"], flush=True)
     if "first" in options.cases:
-        compare_first_passes(options.repeats + 1, datasets)
+        compare_first_passes(options.repeats, datasets, model)
 
 
-def compare_first_passes(repeats: int, datasets: Path) -> None:
+def compare_first_passes(repeats: int, datasets: Path, model: Path) -> None:
+    print("\n" + row(FIRST_COLUMNS), row(["---"] * len(FIRST_COLUMNS)), sep="\n", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        adapter = make_adapter(Path(folder))
+        adapter = make_adapter(Path(folder), model)
         for kind, most in FIRST_PASS.items():
             chosen = adapter if kind == "adapter" else None
             found: dict[str, list] = {side: [] for side in SIDES}
             for _ in range(repeats):
                 for side in SIDES:
-                    found[side].append(first_pass(side, chosen, datasets))
+                    found[side].append(first_pass(side, chosen, datasets, model))
             middle = {side: [statistics.median(values) for values in zip(*found[side], strict=True)] for side in SIDES}
-            (ours, processor), (theirs, other) = middle["colocate"], middle["stock"]
-            print(
-                f"first forward pass, {kind}: {ours:.1f} s after the job's start, {processor:.1f} s of processor time "
-                f"(lm-eval hf {theirs:.1f} and {other:.1f}); target {most:.0f} s: {verdict(ours <= most)}",
-                flush=True,
-            )
-            if ours > most:
-                print("what takes longest to import:\n" + "\n".join(imports(chosen, datasets)), flush=True)
+            seconds = [f"{value:.1f}" for side in ("colocate", "stock") for value in middle[side]]
+            met = middle["colocate"][1] <= most
+            print(row([kind, *seconds, f"{most:.0f}: {verdict(met)}"]), flush=True)
+            if not met:
+                print("what takes longest to import:\n" + "\n".join(imports(chosen, datasets, model)), flush=True)
 
 
-def imports(adapter: Path | None, datasets: Path) -> list[str]:
+def imports(adapter: Path | None, datasets: Path, model: Path) -> list[str]:
     """The packages that a job imports before its first forward pass, with their own milliseconds: the ten longest."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-X", "importtime", __file__, "--first", "colocate", folder, str(adapter or "")]
-        done = subprocess.run([*command, "--datasets", str(datasets)], text=True, capture_output=True)
+        command += ["--datasets", str(datasets), "--model", str(model)]
+        done = subprocess.run(command, text=True, capture_output=True)
     spent: dict[str, float] = {}
     for line in done.stderr.splitlines():
         if line.startswith("import time:") and line.split("|")[0].split()[-1].isdigit():
@@ -336,12 +352,12 @@ def imports(adapter: Path | None, datasets: Path) -> list[str]:
     return [f"    {name}: {spent[name]:.0f} ms" for name in sorted(spent, key=spent.get, reverse=True)[:10]]
 
 
-def make_adapter(folder: Path) -> Path:
+def make_adapter(folder: Path, source: Path = MODEL) -> Path:
     """A plain LoRA adapter, which both sides can load."""
     from colocate import adapters, models
     from colocate.budget import AdapterSpec
 
-    model = models.load_model(MODEL, "float32", "cpu")
+    model = models.load_model(source, "float32", "cpu")
     adapters.save(adapters.adapt(model, AdapterSpec((0, 1, 2), (), 8, 16, ("q_proj", "v_proj"))), folder)
     return folder
 
@@ -373,23 +389,31 @@ def agreement(theirs: dict, ours: dict) -> tuple[int, int, float]:
 
 
 def report(case: str, best: int, records: dict) -> list[str]:
-    """The lines of one case: ratios with their spread, seconds, memory, agreement, and whether the target is met."""
+    """A row of COLUMNS: ratios with their spread, seconds, agreement, memory, and whether the target is met."""
     name, _, least = CASES[case]
-    lines = [f"{name}: stock with batches of {best}"]
-    for clock in ("processor", "wall"):
-        values = ratios(records, clock)
-        seconds = " against ".join(f"{statistics.mean(one[clock] for one in records[side]):.1f}" for side in SIDES)
-        lines.append(
-            f"    {clock} time: {statistics.mean(values):.2f} times as fast "
-            f"({min(values):.2f} to {max(values):.2f}), {seconds} s"
-        )
-    alike, count, worst = agreement(records["stock"][0], records["colocate"][0])
-    same = records["stock"][0]["scores"] == records["colocate"][0]["scores"]
-    scores = "equal" if same else "DIFFER"
-    lines.append(f"    {alike} of {count} predictions alike, log-likelihoods within {worst:.1e}, scores {scores}")
-    lines.append(f"    peak {records['colocate'][0]['peak_mib']:.0f} against {records['stock'][0]['peak_mib']:.0f} MiB")
-    lines.append(f"    target {least}: {verdict(statistics.mean(ratios(records, 'processor')) >= least)}")
-    return lines
+    theirs, ours = records["stock"], records["colocate"]
+    alike, count, worst = agreement(theirs[0], ours[0])
+    return [
+        f"{name}, {count} items",
+        *(spread(ratios(records, clock)) for clock in ("processor", "wall")),
+        *(f"{statistics.mean(one['processor'] for one in side):.1f}" for side in (ours, theirs)),
+        str(best),
+        f"{alike} of {count}",
+        f"{worst:.0e}" if worst else "-",
+        "equal" if theirs[0]["scores"] == ours[0]["scores"] else "DIFFER",
+        f"{ours[0]['peak_mib']:.0f}, {theirs[0]['peak_mib']:.0f}",
+        f"{least}: {verdict(statistics.mean(ratios(records, 'processor')) >= least)}",
+    ]
+
+
+def spread(values: list[float]) -> str:
+    """Mean, and smallest to largest where there are several."""
+    ends = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{ends}"
+
+
+def row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def verdict(met: bool) -> str:

@@ -59,7 +59,9 @@ def check_equal(model, tokenizer, task: dict, tmp_path, size: int = 4) -> list:
 
 
 @pytest.mark.parametrize("arm", ARMS)
-@pytest.mark.parametrize(("task", "shots"), [(ARC, 0), (ARC, 5), (MMLU, 0), (MMLU, 5), (GSM8K, 0), (MGSM, 2)])
+@pytest.mark.parametrize(
+    ("task", "shots"), [(ARC, 0), (ARC, 5), (MMLU, 0), (MMLU, 5), (GSM8K, 0), (GSM8K, 5), (MGSM, 2)]
+)
 def test_a_tiny_model_answers_real_questions_alike(long_llama, tmp_path, arm, task, shots):
     model, tokenizer = arm_of(long_llama, arm, tmp_path / "adapter"), models.load_tokenizer(long_llama)
     check_equal(model, tokenizer, task | {"num_fewshot": shots, "limit": 3}, tmp_path)

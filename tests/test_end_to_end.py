@@ -21,6 +21,7 @@ STATISTICS = [
     "twins.csv",
     "regret.csv",
     "contrasts.csv",
+    "forgetting.csv",
     "power.csv",
     "claims.csv",
     "recommendation.json",
@@ -98,6 +99,11 @@ def check_study(checkout: Checkout, study: str, model: str, n_layers: int) -> No
     wanted = "arm_a arm_b benchmark outcome difference ci_low ci_high p p_adjusted family n_items n_seeds".split()
     assert list(contrasts.columns)[: len(wanted)] == wanted
     assert {"accuracy", "gold_logprob", "heldout_loss"} <= set(contrasts["outcome"])
+    forgetting = pd.read_csv(folder / "statistics/forgetting.csv")
+    assert set(forgetting["benchmark"]) == {*BENCHMARKS, "neutral_kl"}
+    assert set(forgetting["arm"]) == set(ARMS) - {"base"}
+    drift = forgetting.loc[forgetting["benchmark"] == "neutral_kl", "difference"]
+    assert (drift > 0).all()
     claims = pd.read_csv(folder / "statistics/claims.csv")
     wanted = "claim scope published measured ci_low ci_high threshold verdict why".split()
     assert list(claims.columns)[: len(wanted)] == wanted
@@ -118,6 +124,7 @@ def check_study(checkout: Checkout, study: str, model: str, n_layers: int) -> No
     assert (compute["seconds"] > 0).all()
     assert (compute["rule"] == "train_arm").sum() == len(ARMS) - 1
     assert (compute["rule"] == "evaluate_arm").sum() == len(ARMS) * len(BENCHMARKS)
+    assert (compute["rule"] == "measure_drift").sum() == len(ARMS) - 1
     assert not (checkout.folder / "scratch" / study / model / "colocated").exists() or not any(
         (checkout.folder / "scratch" / study / model / "colocated" / "seed0").glob("*")
     )

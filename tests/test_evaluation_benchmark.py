@@ -51,6 +51,30 @@ def test_a_shape_runs_with_made_up_tokens(benchmark, side):
     assert ("share" in found["loglikelihood"]) == (side == "colocate")
 
 
+@pytest.mark.smollm2
+@pytest.mark.parametrize("kind", ["base", "adapter"])
+def test_a_job_is_at_its_first_forward_pass_in_time(benchmark, smollm2, tmp_path, kind):
+    """Processor time, which a busy machine stretches least; on a quiet one it is the wall time."""
+    adapter = benchmark.make_adapter(tmp_path, smollm2) if kind == "adapter" else None
+    _, processor = benchmark.first_pass("colocate", adapter, real_datasets(), smollm2)
+    assert processor <= benchmark.FIRST_PASS[kind]
+
+
+@pytest.mark.slow
+def test_the_whole_of_it_runs_and_prints_its_tables(benchmark, tiny_llama, capsys):
+    some = ["--cases", "arc0", "first", "--limit", "2", "--repeats", "1", "--stock-sizes", "2"]
+    benchmark.main([*some, "--datasets", str(real_datasets()), "--model", str(tiny_llama)])
+    lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    found = dict(zip(benchmark.COLUMNS, lines[2], strict=True))
+    assert (found["case"], found["answers alike"], found["scores"]) == (
+        "ARC-Challenge, 0 shots, 2 items", "2 of 2", "equal",
+    )  # fmt: skip
+    assert float(found["times as fast: processor"]) > 0
+    firsts = {line[0]: line for line in lines if line[0] in benchmark.FIRST_PASS}
+    assert set(firsts) == {"base", "adapter"}
+    assert all(float(seconds) > 0 for line in firsts.values() for seconds in line[1:5])
+
+
 def record(processor, answers, scores):
     return {"processor": processor, "wall": 2 * processor, "peak_mib": 900, "answers": answers, "scores": scores}
 
@@ -62,16 +86,16 @@ def test_the_report_gives_ratios_agreement_and_verdicts(benchmark):
         "stock": [record(30, one, {"acc": 0.5}), record(36, one, {"acc": 0.5})],
         "colocate": [record(10, other, {"acc": 0.5}), record(9, other, {"acc": 0.5})],
     }
-    text = "\n".join(benchmark.report("mmlu", 4, records))
-    assert "stock with batches of 4" in text
-    assert "processor time: 3.50 times as fast (3.00 to 4.00), 33.0 against 9.5 s" in text
-    assert "1 of 2 predictions alike, log-likelihoods within 6.0e-01, scores equal" in text
-    assert "target 3.0: met" in text
+    found = dict(zip(benchmark.COLUMNS, benchmark.report("mmlu", 4, records), strict=True))
+    assert found["times as fast: processor"] == found["wall"] == "3.50 (3.00 to 4.00)"
+    assert (found["processor s: colocate"], found["lm-eval hf"], found["its batch size"]) == ("9.5", "33.0", "4")
+    assert (found["answers alike"], found["log-likelihoods within"], found["scores"]) == ("1 of 2", "6e-01", "equal")
+    assert found["target"] == "3.0: met"
+    assert benchmark.row(["a", "b"]) == "| a | b |"
     records["colocate"][0]["scores"] = {"acc": 1.0}
     records["colocate"][1]["processor"] = 30
-    text = "\n".join(benchmark.report("mmlu", 4, records))
-    assert "scores DIFFER" in text
-    assert "target 3.0: MISSED" in text
+    found = dict(zip(benchmark.COLUMNS, benchmark.report("mmlu", 4, records), strict=True))
+    assert (found["scores"], found["target"]) == ("DIFFER", "3.0: MISSED")
 
 
 def test_answers_in_words_are_compared_as_they_are(benchmark):

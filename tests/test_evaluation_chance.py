@@ -55,7 +55,7 @@ def test_kl_to_base_is_the_written_out_sum(tiny_llama, tmp_path):
         with torch.no_grad():
             p, q = (one(input_ids=ids).logits[0, :-1].double().log_softmax(-1) for one in (base, model))
         expected = float((p.exp() * (p - q)).sum(-1).mean())
-        assert (row.item, row.tokens) == (text.id, ids.shape[1])
+        assert (row.text, row.tokens) == (text.id, ids.shape[1])
         assert row.kl == pytest.approx(expected, rel=1e-3)
         assert row.kl > 0.01
 
@@ -64,5 +64,5 @@ def test_a_model_has_not_drifted_from_itself(tiny_llama):
     model, tokenizer = models.load_model(tiny_llama, "float32", "cpu"), models.load_tokenizer(tiny_llama)
     same = Compared.of_release(model, models.load_model(tiny_llama, "float32", "cpu"))
     found = kl_to_base(same, tokenizer, [*TEXTS, Text("short", "news", "en", "a")])
-    assert list(found["item"]) == ["one", "two"]
+    assert list(found["text"]) == ["one", "two"]
     np.testing.assert_allclose(found["kl"], 0, atol=1e-9)

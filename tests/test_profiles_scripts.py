@@ -19,7 +19,8 @@ WHERE = {"device": "cpu", "threads": 1}
 
 
 def run(script: str, settings: dict, **named) -> subprocess.CompletedProcess:
-    options = [str(part) for name, value in named.items() for part in (f"--{name}", value)]
+    many = {name: value if isinstance(value, list) else [value] for name, value in named.items()}
+    options = [str(part) for name, values in many.items() for part in (f"--{name}", *values)]
     command = [sys.executable, f"workflow/scripts/{script}.py", *options, "--settings", json.dumps(settings | WHERE)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 

@@ -14,7 +14,8 @@ import pytest
 from colocate import contamination, evaluation
 from colocate.files import write_json
 from colocate.models import read_geometry
-from references import BENCHMARKS, load
+from references import BENCHMARKS, answered, load
+from tiny import GEOMETRY
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = "Idavidrein/gpqa"
@@ -89,6 +90,43 @@ def test_no_word_of_a_private_benchmark_is_in_a_file_of_the_job(tiny_llama, data
     for text in (done.stdout, done.stderr, *(path.read_bytes().decode(errors="ignore") for path in written)):
         assert CANARY not in text
     assert CANARY not in pd.read_parquet(out / "gpqa.items.parquet").to_json()
+
+
+@pytest.mark.parametrize("task", KINDS)
+def test_right_answers_score_one_and_wrong_ones_nothing(datasets, tmp_path, task):
+    entry = ENTRY | {"task": task, "limit": 4, "num_fewshot": 1 if "n_shot" in task else 0}
+    loaded = load(entry, datasets, tmp_path / "cache")
+    assert answered(entry, loaded, right=True)["score"].eq(1.0).all()
+    assert answered(entry, loaded, right=False)["score"].eq(0.0).all()
+
+
+@pytest.mark.slow
+def test_no_word_of_a_private_benchmark_is_in_a_finished_study(tiny_llama, datasets, checkout):
+    """Results, logs, report and what the terminal shows: all that a study writes."""
+    entry = {"source": f"path:{tiny_llama}", "geometry": GEOMETRY, "dtype": "float32"}
+    checkout.configfiles.append("config/ci.yaml")
+    checkout.overlay(
+        "private",
+        {
+            "study": "private",
+            "select": {"models": ["tiny"], "arms": ["base", "colocated"], "benchmarks": ["gpqa_main", "mini_arc"]},
+            "models": {"tiny": entry},
+            "layer_sets": {"sensitive": {"top": 1}, "positional": {"top": 1}},
+            "benchmarks": {"gpqa_main": {"limit": 6}},
+            "training": {"max_length": 1024},
+            "mixture": {"drop_contaminated": True},
+            "datasets_root": str(datasets),
+        },
+    )
+    printed = checkout.snakemake().stdout
+    written = [path for name in ("results", "reports", "logs") for path in (checkout.folder / name).rglob("*")]
+    written = [path for path in written if path.is_file()]
+    tables = [path for path in written if path.suffix == ".parquet"]
+    assert sum(path.name == "gpqa_main.items.parquet" for path in tables) == 2
+    texts = [path.read_bytes().decode(errors="ignore") for path in written]
+    assert any("gpqa_main" in text for text in texts if text.startswith("<!"))  # the report has it
+    for text in (printed, *texts, *(pd.read_parquet(path).to_json() for path in tables)):
+        assert CANARY not in text
 
 
 def test_contamination_names_private_items_by_their_digest_alone(datasets):

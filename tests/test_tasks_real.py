@@ -26,23 +26,24 @@ TASKS = {  # task -> (data set, items of each task of the group, other keys of t
     "minerva_math": ("EleutherAI/hendrycks_math", 10, {}),
     "minerva_math500": ("HuggingFaceH4/MATH-500", 20, {}),
     "humaneval": ("openai/openai_humaneval", 10, {}),
+    "humaneval_instruct": ("openai/openai_humaneval", 6, {}),
     "humaneval_plus": ("evalplus/humanevalplus", 6, {}),
 }
 
 
-def needs(name: str) -> None:
+def needs(name: str, source: str) -> None:
     if name.startswith("minerva") and not find_spec("math_verify"):
         pytest.skip("minerva_math needs math-verify and antlr4-python3-runtime==4.11.0")
     if name.startswith("humaneval") and not sandbox.available()[0]:
         pytest.skip(sandbox.available()[1])
-    if not (DATASETS / TASKS[name][0]).is_dir():
-        pytest.skip(f"{TASKS[name][0]} is not in {DATASETS}")
+    if not (DATASETS / source).is_dir():
+        pytest.skip(f"{source} is not in {DATASETS}")
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_references_score_one_and_wrong_answers_nothing(tmp_path, name):
-    needs(name)
     source, limit, more = TASKS[name]
+    needs(name, source)
     entry = {"task": name, "source": source, "limit": limit} | more
     loaded = load(entry, DATASETS, tmp_path)
     right, wrong = answered(entry, loaded, right=True), answered(entry, loaded, right=False)
@@ -55,7 +56,7 @@ def test_references_score_one_and_wrong_answers_nothing(tmp_path, name):
 @pytest.mark.slow
 def test_all_references_of_humaneval_plus_but_one_pass(tmp_path):
     """HumanEval/32 asks for a root of a polynomial; its released extra tests fail the released solution."""
-    needs("humaneval_plus")
+    needs("humaneval_plus", "evalplus/humanevalplus")
     entry = {"task": "humaneval_plus", "source": "evalplus/humanevalplus"}
     loaded = load(entry, DATASETS, tmp_path)
     items = answered(entry, loaded, right=True)

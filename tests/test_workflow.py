@@ -26,11 +26,13 @@ DEFAULT_JOBS = {
     "train_arm": 14,
     "profile_arm": 14,
     "evaluate_arm": 15 * 6,
+    "measure_drift": 14,
     "correlate_profiles": 1,
     "resample_items": 1,
     "score_metrics": 1,
     "reanalyse_print": 1,
     "contrast_arms": 1,
+    "compare_base": 1,
     "judge_claims": 1,
     "recommend_layers": 1,
     "compare_models": 1,
@@ -61,8 +63,8 @@ def test_jobs_of_the_default_study(checkout):
         ("fetch", {"fetch_model": 1, "fetch_mixture": 1}, {"prepare_model", "train_arm"}),
         ("profiles", {"profile_layers": 5}, {"train_arm", "select_layers"}),
         ("train", {"train_arm": 14, "profile_layers": 2}, {"evaluate_arm"}),
-        ("evaluate", {"evaluate_arm": 90}, {"contrast_arms"}),
-        ("statistics", {"contrast_arms": 1, "collect_compute": 1}, {"draw_figure"}),
+        ("evaluate", {"evaluate_arm": 90, "measure_drift": 14}, {"contrast_arms"}),
+        ("statistics", {"contrast_arms": 1, "compare_base": 1, "collect_compute": 1}, {"draw_figure"}),
         ("figures", {"draw_figure": len(FIGURES)}, {"write_report"}),
         ("report", {"write_report": 1, "draw_figure": len(FIGURES)}, set()),
     ],
@@ -81,6 +83,7 @@ def test_layer_gain_and_draws_where_selected(checkout):
     assert planned["join_layer_gain"] == 3
     assert planned["train_arm"] == 2 * (1 + 19)
     assert planned["evaluate_arm"] == 6 * (1 + 2)  # the draws are measured by held-out loss alone
+    assert planned["measure_drift"] == 2
 
 
 def test_rates_are_tried_once_for_each_arm_and_draw_by_draw_never(checkout):

@@ -39,12 +39,14 @@ RULES = (
     "resolve_arm",
     "train_arm",
     "evaluate_arm",
+    "measure_drift",
     "profile_arm",
     "profile_released",
     "correlate_profiles",
     "resample_items",
     "score_metrics",
     "contrast_arms",
+    "compare_base",
     "judge_claims",
     "recommend_layers",
     "record_config",
@@ -57,7 +59,7 @@ RULES = (
 # Rules that run a model: they take a GPU where there is one.
 MODEL_RULES = (
     *("make_pairs", "profile_layers", "profile_twin", "gain_layer", "tune_arm", "train_arm", "evaluate_arm"),
-    *("profile_arm", "profile_released"),
+    *("measure_drift", "profile_arm", "profile_released"),
 )
 # Seconds of one forward pass, per token and parameter, one thread. CPU: SmolLM2-135M on a server core, batch 16, head
 # included (3.4 ms a token in float32, 1.0 ms in bfloat16). cuda: half of what one H200 can reach with 8B parameters.
@@ -70,6 +72,7 @@ TEXT_TOKENS, EXAMPLE_TOKENS, ITEM_PASSES = 30, 120, 500
 ANSWER_PASSES = 400  # of one pair out of a model's own answers: several answers to each question
 EXAMPLES = 64  # training examples of a profile that leaves their number to the metric
 TEXTS = 8  # windows of a RoPE profile that leaves their number to the method
+NEUTRAL_TOKENS = 3000  # of the neutral texts together
 PAIR_TEXTS = 5  # texts per pair: correct, two incorrect, controls
 ITEMS = {"builtin": 50, "hub": 1000}
 BACKWARD, SUFFIX = 3.0, 0.6  # a training step; the share of layers above the perturbed one, head included
@@ -187,6 +190,8 @@ def passes(rule: str, config: dict, model: dict, device: str) -> float:
     if rule == "make_pairs":
         kinds = {"benchmark": 0, "own_answers": ANSWER_PASSES}  # only a model's own answers have to be generated
         return sum(made["n"] * kinds[made["kind"]] for made in config["pairs"]["made"])
+    if rule == "measure_drift":
+        return 2 * NEUTRAL_TOKENS
     if rule in ("profile_arm", "profile_released"):
         return 2 * pairs_of(config) * PAIR_TEXTS * TEXT_TOKENS
     chosen = config["statistics"]

@@ -10,8 +10,8 @@ wildcards. `load_inputs` reads the kinds asked for into one dict, the input of `
     arms                            [resolved arm, with its `arm` and `seed`], by arm and seed
     evaluations                     arm, seed, benchmark, accuracy, stderr, n, status, and what else the summaries hold
     alphas, training_logs           arm, seed, and the columns of each file
-    correlations, specifications, selection, stability, domains, twins, regret, contrasts, claims, power
-                                    the tables, empty where the file is absent
+    correlations, specifications, selection, stability, domains, twins, regret, contrasts, claims, power,
+    forgetting                      the tables, empty where the file is absent
 """
 
 import re
@@ -41,6 +41,7 @@ LAYOUT = {
     "contrasts": "statistics/contrasts.csv",
     "claims": "statistics/claims.csv",
     "power": "statistics/power.csv",
+    "forgetting": "statistics/forgetting.csv",
     "recommendation": "statistics/recommendation.json",
     "findings": "statistics/findings.json",
 }

@@ -52,6 +52,7 @@ STATISTICS = [
     "domains.csv",
     "regret.csv",
     "contrasts.csv",
+    "forgetting.csv",
     "power.csv",
     "claims.csv",
     "recommendation.json",

@@ -1,4 +1,4 @@
-"""Evaluation: one job an arm, seed and benchmark. base is evaluated once, as seed 0."""
+"""Evaluation: one job an arm, seed and benchmark (base once, as seed 0), and the drift of each arm on neutral text."""
 
 
 rule evaluate_arm:
@@ -39,4 +39,34 @@ rule evaluate_arm:
             "model geometry adapter data",
             "summary per_item run",
             "{wildcards.benchmark} {wildcards.arm} seed {wildcards.seed}",
+        )
+
+
+rule measure_drift:
+    input:
+        model=model_folder,
+        geometry=f"{BASE}/geometry.json",
+        manifest=f"{BASE}/adapters/{{arm}}/seed{{seed}}/manifest.json",
+        adapter=ancient(f"{BASE}/adapters/{{arm}}/seed{{seed}}/adapter_model.safetensors"),
+        texts=STUDY["pairs"]["texts"],
+    output:
+        neutral_kl=f"{BASE}/evaluations/{{arm}}/seed{{seed}}/neutral_kl.csv",
+        run=f"{BASE}/evaluations/{{arm}}/seed{{seed}}/neutral_kl.run.json",
+    log:
+        f"{LOGS}/measure_drift/{{model}}/{{arm}}/seed{{seed}}.log",
+    benchmark:
+        f"{LOGS}/measure_drift/{{model}}/{{arm}}/seed{{seed}}.tsv"
+    threads: THREADS
+    resources:
+        mem_mb=lambda w: model_memory(w),
+        runtime=60,
+        gpu=GPU,
+        nodes=1,
+    params:
+        cfg=lambda w: canonical(where_settings()),
+        code=code("measure_drift"),
+        env=env("measure_drift"),
+    shell:
+        command(
+            "measure_drift", "model geometry adapter texts", "neutral_kl run", "{wildcards.arm} seed {wildcards.seed}"
         )

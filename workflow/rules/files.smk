@@ -168,6 +168,12 @@ def evaluations_of(model: str, ending: str) -> list[str]:
     return [f"{RESULTS}/{model}/evaluations/{arm}/seed{seed}/{name}{ending}" for arm, seed, name in evaluated(model)]
 
 
+def drifts_of(model: str, ending: str = ".csv") -> list[str]:
+    """The drift on neutral text of every trained arm that is evaluated."""
+    evaluated_runs = dict.fromkeys((arm, seed) for arm, seed, _ in evaluated(model) if arm != "base")
+    return [f"{RESULTS}/{model}/evaluations/{arm}/seed{seed}/neutral_kl{ending}" for arm, seed in evaluated_runs]
+
+
 def profiles_of(model: str, ending: str = ".csv") -> list[str]:
     """Files of every profile of a model; not every metric has items, and layer gain has a table alone."""
     names = SELECT["profiles"] + (gains() if ending == ".csv" else [])
@@ -196,7 +202,7 @@ def run_records() -> list[str]:
         records += [path for arm in tuned_arms(model) for path in tuning_files(model, arm, ".run.json")]
         records += adapters_of(model, "train.run.json")
         records += arm_profiles_of(model, ".run.json") + released_profiles_of(model, ".run.json")
-        records += evaluations_of(model, ".run.json")
+        records += evaluations_of(model, ".run.json") + drifts_of(model, ".run.json")
         records += [f"{base}/statistics/correlations.run.json"]
     return records
 
@@ -210,7 +216,11 @@ def targets(*stages: str) -> list[str]:
             "fetch": [f"resources/downloads/{name}/download.json" for name in (model, *released_of(model))],
             "profiles": profiles_of(model) + twin_profiles_of(model),
             "train": adapters_of(model, "manifest.json") + adapters_of(model, "adapter_model.safetensors"),
-            "evaluate": evaluations_of(model, ".json") + evaluations_of(model, ".items.parquet"),
+            "evaluate": [
+                *evaluations_of(model, ".json"),
+                *evaluations_of(model, ".items.parquet"),
+                *drifts_of(model),
+            ],
             "statistics": [
                 *(f"{base}/statistics/{name}" for name in STATISTICS),
                 *arm_profiles_of(model),

@@ -109,6 +109,29 @@ rule contrast_arms:
         command("contrast_arms", "summaries per_item heldout", "contrasts power", "{wildcards.model}")
 
 
+rule compare_base:
+    input:
+        contrasts=statistic("contrasts.csv"),
+        drifts=lambda w: drifts_of(w.model),
+    output:
+        forgetting=statistic("forgetting.csv"),
+    log:
+        f"{LOGS}/compare_base/{{model}}.log",
+    benchmark:
+        f"{LOGS}/compare_base/{{model}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+        gpu=0,
+    params:
+        cfg=canonical({}),
+        code=code("compare_base"),
+        env=env("compare_base"),
+    shell:
+        command("compare_base", "contrasts drifts", "forgetting", "{wildcards.model}")
+
+
 rule judge_claims:
     input:
         claims="data/published/claims.csv",

@@ -42,9 +42,9 @@ def evaluate(
 
     `task`: the benchmark's config entry. Keys: task (a name, or the path of a YAML), source ("builtin", or a hub id
     below `datasets_dir`); optional:
-    num_fewshot, max_new_tokens, chat_template (where absent, the task's own), subset (some tasks of a group), limit
-    (first items of each task only), private (no texts are returned), metric and filter (where absent, see
-    colocate.evaluation.items).
+    num_fewshot, first_n (the same examples before every question), max_new_tokens, chat_template (where absent, the
+    task's own), subset (some tasks of a group), limit (first items of each task only), private (no texts are returned),
+    metric and filter (where absent, see colocate.evaluation.items).
     `settings`: seed, batch_size (rows at once, at most), sandbox (one of sandbox.MODES), and the model's chat_template
     ("auto": the tokenizer's, or a plain one if it has none; "plain"; or a Jinja template); optional: batch_tokens
     (tokens at once, at most: backend.BATCH_TOKENS; it halves where memory runs out).
@@ -57,6 +57,7 @@ def evaluate(
     """
     # Before lm-eval and datasets are imported: a job never asks the network, and a log is not a terminal.
     os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TQDM_DISABLE="1", TOKENIZERS_PARALLELISM="false")
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"  # nothing is compiled here, and importing peft would load the compiler
     import tempfile
 
     from colocate.evaluation import sandbox
@@ -97,6 +98,7 @@ def _evaluate(model_folder, adapter, benchmark, task, settings, *, where, folder
         "data_digest": tasks.data_digest(loaded),
         "settings": {
             "num_fewshot": {name: item.config.num_fewshot or 0 for name, item in loaded.items()},
+            "first_n": bool(task.get("first_n")),
             "chat_template": chat,
             "limit": task.get("limit"),
             "subset": task.get("subset"),

@@ -15,13 +15,14 @@ from colocate.files import Progress, silent
 from colocate.pairs import Text
 from colocate.profiles.compared import Compared
 
+MAX_TOKENS = 256  # of each text: enough positions, and the same number for long texts and for short ones
 ROWS = 64  # positions whose distributions are held in float64 at once
 
 
 def kl_to_base(
-    compared: Compared, tokenizer, texts: Sequence[Text], *, max_tokens: int = 512, progress: Progress = silent
+    compared: Compared, tokenizer, texts: Sequence[Text], *, max_tokens: int = MAX_TOKENS, progress: Progress = silent
 ) -> pd.DataFrame:
-    """DataFrame item, tokens, kl: the mean KL of each text in nats a position; the first `max_tokens` of each count.
+    """DataFrame text (its id), tokens, kl: mean KL of each text in nats a position, of its first `max_tokens` tokens.
 
     Texts of one token say nothing and are left out.
     """
@@ -32,7 +33,7 @@ def kl_to_base(
             base, tuned = compared.both(lambda model, _, ids=ids: _logits(model, ids))
             rows.append((text.id, len(ids), _kl(base, tuned)))
         progress((number + 1) / len(texts), "texts")
-    return pd.DataFrame(rows, columns=["item", "tokens", "kl"])
+    return pd.DataFrame(rows, columns=["text", "tokens", "kl"])
 
 
 @torch.inference_mode()

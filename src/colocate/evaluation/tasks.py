@@ -27,9 +27,13 @@ def load(entry: dict, *, benchmarks_dir: Path, datasets_dir: Path, cache_dir: Pa
     """The lm-eval tasks of one config entry, by name, ready to run.
 
     `entry` keys: task, source, num_fewshot, max_new_tokens (the task's own where absent or None), subset (only these
-    tasks of a group: subjects, languages). `cache_dir`: a private folder, kept until the tasks are done. `seed` fixes
-    few-shot draws and the order of choices. Raises InputError where the task, its data or a package it needs is absent.
+    tasks of a group: subjects, languages), first_n (the same first examples before every question, as lm-eval's
+    `fewshot_config: {sampler: first_n}`, where the task draws or shuffles them for each). `cache_dir`: a private
+    folder, kept until the tasks are done. `seed` fixes few-shot draws and the order of choices. Raises InputError where
+    the task, its data, a package it needs, or as many examples are absent.
     """
+    from lm_eval.api.samplers import get_sampler
+
     name, source = entry["task"], entry.get("source", "builtin")
     overrides = {} if entry.get("num_fewshot") is None else {"num_fewshot": entry["num_fewshot"]}
     folder = None if source == "builtin" else hub_data.folder(source, datasets_dir).resolve()
@@ -39,9 +43,12 @@ def load(entry: dict, *, benchmarks_dir: Path, datasets_dir: Path, cache_dir: Pa
         _check_source(definition, source)
         data = _data(definition, folder, cache_dir)
         task = definitions.build(definition, outer | overrides | data, seed)
+        if entry.get("first_n") and hasattr(task, "sampler"):
+            task.sampler = get_sampler("first_n")(task.sampler.df)
         task.set_fewshot_seed(seed)
         if entry.get("max_new_tokens") is not None and task.OUTPUT_TYPE == "generate_until":
             task.set_config("generation_kwargs", {"max_gen_toks": entry["max_new_tokens"]}, update=True)
+        _check_examples(task)
         _check_repeatable(task)
         tasks[task.task_name] = task
     return tasks
@@ -132,6 +139,17 @@ def _data(definition, folder: Path | None, cache_dir: Path) -> dict:
     own = {key: value for key, value in (config.get("dataset_kwargs") or {}).items() if key != "revision"}
     place = {} if folder is None else {"dataset_path": str(folder)}
     return place | {"dataset_kwargs": own | {"cache_dir": str(cache_dir)}}
+
+
+def _check_examples(task) -> None:
+    """There are as many examples as are to stand before a question; the question itself may be one of them."""
+    wanted, examples = task.config.num_fewshot or 0, getattr(task, "sampler", None)
+    own = examples is not None and task.fewshot_cfg.split == task.config.test_split
+    there = 0 if examples is None else len(examples.df) - own
+    if wanted > there:
+        raise InputError(
+            f"benchmarks: task {task.task_name}: num_fewshot: found {wanted}; its data has {there} to choose from"
+        )
 
 
 def _check_repeatable(task) -> None:
