@@ -155,7 +155,9 @@ class Job:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave through __exit__, so that nothing stays behind
         self.out = SimpleNamespace(**private)
         self.private = private
-        self.start, self.start_joules = time.monotonic(), devices.joules()
+        self.start, self.start_joules, self.cards = time.monotonic(), devices.cpu_joules(), None
+        if self.settings.get("device") in ("auto", "cuda"):
+            self.cards = devices.CardMeter().start()
         return self
 
     def __exit__(self, kind, error, trace) -> bool:
@@ -207,12 +209,15 @@ class Job:
     def _run_record(self) -> dict:
         used = frozenset(name.split(".")[0] for name in sys.modules)
         _, declared = digests.closure(self.script.resolve())
-        end_joules = devices.joules()
+        end_joules = devices.cpu_joules()
         measured = {
             "seconds": round(time.monotonic() - self.start, 3),
             "joules": None if None in (self.start_joules, end_joules) else round(end_joules - self.start_joules, 3),
+            "cpu_seconds": round(time.process_time(), 3),
             "peak_memory_mib": devices.peak_memory_mib(),
         }
+        if self.cards:
+            measured |= {name: value for name, value in self.cards.stop().items() if value is not None}
         place = {"rule": self.name, "label": self.label, "threads": self.threads, "host_machine": platform.machine()}
         outputs = {name: files.sha256(path) for name, path in self.private.items() if name != "run" and path.is_file()}
         return {
