@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from colocate import devices, models, rates, work
+from colocate.prices import hourly
 
 # In the order of the data; decides how a plan is listed.
 RULES = (
@@ -54,6 +55,19 @@ RULES = (
     "draw_figure",
     "write_report",
 )
+# Stages, in the order of the data, and their rules; what is not named here is statistics.
+STAGES = {
+    "models": ("fetch_model", "prepare_model", "describe_model"),
+    "data": (
+        *("fetch_benchmark", "fetch_mixture", "check_pairs", "check_contamination", "check_tokens", "make_pairs"),
+    ),
+    "profiles": ("profile_layers", "profile_twin", "gain_layer", "join_layer_gain"),
+    "arms": ("select_layers", "tune_arm", "resolve_arm"),
+    "train": ("train_arm",),
+    "evaluate": ("evaluate_arm",),
+    "arm profiles": ("profile_arm", "profile_released"),
+}
+STAGE_OF = {rule: stage for stage, rules in STAGES.items() for rule in rules}
 # Rules that run a model: they take a GPU where there is one.
 MODEL_RULES = (
     *("make_pairs", "profile_layers", "profile_twin", "gain_layer", "tune_arm", "train_arm", "evaluate_arm"),
@@ -81,9 +95,9 @@ class Plan:
 
     def price(self, prices: dict, threads: int = 1) -> float:
         """Price of all jobs; prices: {gpu_hour, cpu_hour}."""
-        hour = {rule: prices["gpu_hour"] if self.cuda and rule in MODEL_RULES else 0.0 for rule in self.jobs}
         return sum(
-            n * self.seconds[rule] / 3600 * (hour[rule] + threads * prices["cpu_hour"]) for rule, n in self.jobs.items()
+            n * self.seconds[rule] / 3600 * hourly(prices, self.cuda and rule in MODEL_RULES, threads)
+            for rule, n in self.jobs.items()
         )
 
 
@@ -178,3 +192,28 @@ def precision(model: dict, device: str) -> str:
     """The dtype that a model's entry will run in on cuda, or on a CPU whose float type is `device`."""
     chosen = model.get("dtype", "auto")
     return chosen if chosen != "auto" else "bfloat16" if device == "cuda" else device
+
+
+def stage_of(rule: str) -> str:
+    return STAGE_OF.get(rule, "statistics")
+
+
+def forecast(config: dict) -> dict[str, dict]:
+    """{"expected": {rule: {kind of device: seconds of a job}}, "stages": {rule: stage}}, of rules with run records.
+
+    For every kind of device, since a forecast must not depend on the machine on which the workflow is parsed.
+    """
+    rules = [rule for rule in RULES if rule in MODEL_RULES or rule in ("prepare_model", "describe_model")]
+    rules.append("correlate_profiles")
+    kinds = ("cuda", "float32", "bfloat16")
+    expected = {rule: {kind: modelled_seconds(rule, config, kind) for kind in kinds} for rule in rules}
+    return {"expected": expected, "stages": {rule: stage_of(rule) for rule in rules}}
+
+
+def expected_costs(config: dict) -> dict[str, float]:
+    """{model rule: estimated cost of one job}, by earlier runs where there are any: what a budget is held against."""
+    found = estimate(dict.fromkeys(MODEL_RULES, 1), config)
+    return {
+        rule: seconds / 3600 * hourly(config["prices"], found.cuda, config["threads"])
+        for rule, seconds in found.seconds.items()
+    }

@@ -27,7 +27,7 @@ import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
-from colocate import devices, digests, files
+from colocate import devices, digests, files, spending
 from colocate.errors import InputError
 
 log = logging.getLogger("colocate")
@@ -144,6 +144,12 @@ class Job:
             level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr
         )
         self.progress = ProgressBar(self.label, self.terminal)
+        self.budget = contextlib.ExitStack()
+        try:
+            self.budget.enter_context(spending.within(self.name))
+        except InputError as refused:
+            self._say(str(refused))
+            raise SystemExit(1) from None
         first = next(iter(self.final.values()))
         self.owner = Ownership(first)
         attempt = self.owner.token[:8]
@@ -168,6 +174,7 @@ class Job:
         except InputError as refused:
             kind, error, trace = InputError, refused, None
         finally:
+            self.budget.close()
             for path in self.private.values():
                 _remove(path)
             if error is not None:
@@ -175,11 +182,14 @@ class Job:
         if isinstance(error, SystemExit | KeyboardInterrupt):
             return False
         traceback.print_exception(kind, error, trace)
-        reason = str(error) if isinstance(error, InputError) else f"{kind.__name__}: {error}"
+        self._say(str(error) if isinstance(error, InputError) else f"{kind.__name__}: {error}")
+        raise SystemExit(1)
+
+    def _say(self, reason: str) -> None:
+        """Why the job ends, in its log and on the terminal."""
         print(f"ERROR: {reason}", file=sys.stderr, flush=True)
         if self.log_file is not None:
             print(f"{self.label}: ERROR: {reason}", file=self.terminal, flush=True)
-        raise SystemExit(1)
 
     @property
     def identity(self) -> str:

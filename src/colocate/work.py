@@ -2,7 +2,7 @@
 
 A token that is read costs one pass, one that is trained on BACKWARD, one that the model writes `written` (a property of
 the machine, colocate.rates). Sizes that the config does not say are those of the published benchmarks and of the
-shipped texts. `job`: a job's wildcards; what they leave open (a whole rule, for instance) is the mean over the selection.
+shipped texts. `job`: a job's wildcards; what they leave open (those of a whole rule) is the mean over the selection.
 """
 
 from dataclasses import dataclass
@@ -114,7 +114,7 @@ def sizes(task: dict) -> tuple[int, int, int, int]:
 
 
 def items_of(task: dict) -> int:
-    """Number of items of a benchmark entry: its rows in data/benchmarks or the task's, its limit, a part of the task."""
+    """Number of items of a benchmark entry: its rows in data/benchmarks or the task's, cut by `limit` and `subset`."""
     parts, items, _, _ = sizes(task)
     rows = sum(_lines(path) for path in (Path("data/benchmarks") / task["task"]).rglob("test.jsonl"))
     items = rows or items

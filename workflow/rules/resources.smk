@@ -1,0 +1,30 @@
+"""What each rule asks for, known before anything is loaded: memory, time and card (colocate.needs)."""
+
+from colocate import needs, spending
+
+
+def memory(rule: str):
+    """mem_mb of a rule: its estimated peak and a margin; half as much more on each further attempt."""
+    return lambda wildcards, attempt: needs.ask_mib(rule, STUDY, dict(wildcards.items()), attempt)
+
+
+def minutes(rule: str):
+    """runtime of a rule: three times the estimate, 30 minutes at least where a model runs; twice as much each attempt."""
+    return lambda wildcards, attempt: needs.ask_minutes(rule, STUDY, dict(wildcards.items()), attempt)
+
+
+def check_cards() -> None:
+    """Stop where a model does not fit on the cards: those that the config names, or those of this machine."""
+    card = STUDY["resources"]["gpu_memory_gib"] * 1024 or devices.card_memory_mib()
+    said = needs.refusal(STUDY, card, max(1, GPU)) if CUDA and card else ""
+    if said:
+        raise WorkflowError(said)
+
+
+check_cards()
+
+if STUDY["budget"]["cost"]:
+    # In the environment and not in the command: a new limit, or a new rate, reruns nothing.
+    os.environ[spending.VARIABLE] = spending.describe(
+        STUDY["study"], STUDY["budget"]["cost"], STUDY["prices"], plan.expected_costs(STUDY), SELECT["models"]
+    )
