@@ -178,7 +178,7 @@ def modelled_seconds(rule: str, config: dict, device: str, job: dict | None = No
 
 
 def _model_seconds(rule: str, config: dict, model: dict, device: str, job: dict | None) -> float:
-    machine = rates.read(config).machines["cuda" if device == "cuda" else "cpu"]
+    machine = machine_of(config, device)
     dtype = precision(model, device)
     threads = 1 if device == "cuda" else config["threads"]
     todo = work.of_job(rule, config, model, job)
@@ -186,6 +186,11 @@ def _model_seconds(rule: str, config: dict, model: dict, device: str, job: dict 
         part.all_passes(machine.written) * machine.passes["float32" if part.exact else dtype] / threads for part in todo
     ]
     return machine.start + parameters(model["geometry"]) * sum(seconds) / len(seconds)
+
+
+def machine_of(config: dict, device: str) -> rates.Machine:
+    """The rates of cuda, or of a CPU whose float type is `device`."""
+    return rates.read(config).machines["cuda" if device == "cuda" else "cpu"]
 
 
 def precision(model: dict, device: str) -> str:
