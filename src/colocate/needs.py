@@ -3,9 +3,11 @@
 Peak memory of a stage, MiB, with P parameters of b bytes, D hidden, F inner size of the feed-forward, V vocabulary,
 H + 2 K heads of dimension d, L layers (checked against measured peaks by benchmarks/memory.py):
 
-    host, CPU   LIBRARIES[stage] + stored file (mapped) + weights, if they are not the file's own dtype + work
-    host, GPU   LIBRARIES[stage] + CUDA + stored file (mapped; the kernel takes it back where memory is short)
+    host, CPU   libraries + stored file (mapped) + weights, if they are not the file's own dtype + pooled + work
+    host, GPU   libraries + CUDA + stored file (mapped; the kernel takes it back where memory is short) + pooled
     card        weights + work
+    libraries   LIBRARIES[stage] + 1200 V bytes of tokenizer
+    pooled      profiles of pairs: states of the texts of a batch, in 2 forms and 4 pools, 32 L D a text
 
     work, of   tokens in a forward t, bytes b
     profiles of pairs     t (L D b + 3 F b + 16 D)                             every layer's state is kept
@@ -34,6 +36,8 @@ LIBRARIES = {
     "train": {"float32": 550, "bfloat16": 950},
     "evaluate": {"float32": 520, "bfloat16": 540},
 }
+TIED = 3072  # up to this hidden size most families use the embedding as head; the config does not say
+TOKENIZER = 1200  # bytes for each entry of the vocabulary
 CUDA = 1500  # MiB of the host: libraries and context of CUDA
 CONTEXT = 700  # MiB of a card that torch does not count: context, kernels
 MARGIN, SNAKEMAKE = 1.15, 400
@@ -80,25 +84,24 @@ def memory(rule: str, config: dict, job: dict, dtype: str | None = None) -> Memo
         dtype = "float32"
     models = 2 if rule == "profile_released" else 1
     stored = "float32" if entry["source"].startswith(("pypi:", "path:random")) else "bfloat16"
-    parameters = plan.parameters(shape)
-    file = models * parameters * BYTES[stored] / MIB
+    file = models * _weights(shape, stored) / MIB
     weights = models * _weights(shape, dtype) / MIB
     todo = {"train": _training, "evaluate": _evaluation, "profile": _profile}[stage](
         rule, config, job, shape, "bfloat16" if dtype == "nf4" else dtype, on_gpu
     )
-    libraries = LIBRARIES[stage]["float32" if dtype == "float32" else "bfloat16"]
+    libraries = LIBRARIES[stage]["float32" if dtype == "float32" else "bfloat16"] + TOKENIZER * shape["vocab"] / MIB
+    host = libraries + file + (_pooled(rule, config, job, shape) / MIB if stage == "profile" else 0)
     if on_gpu:
-        return Memory(libraries + CUDA + file, weights + todo / MIB)
-    own = 0.0 if dtype == stored else weights
-    return Memory(libraries + file + own + todo / MIB, 0.0)
+        return Memory(host + CUDA, weights + todo / MIB)
+    return Memory(host + (0.0 if dtype == stored else weights) + todo / MIB, 0.0)
 
 
 def _weights(shape: dict, dtype: str) -> float:
-    """Bytes of the weights; 4-bit models keep embedding and head in two bytes."""
+    """Bytes of the weights; 4-bit models keep embedding and head in two bytes. Large models have a head of their own."""
     head = shape["vocab"] * shape["hidden"]
-    if dtype == "nf4":
-        return (plan.parameters(shape) - head) * BYTES["nf4"] + 2 * head * 2
-    return plan.parameters(shape) * BYTES[dtype]
+    heads = head * (2 if shape["hidden"] > TIED else 1)
+    body = plan.parameters(shape) - head
+    return body * BYTES[dtype] + heads * (2 if dtype == "nf4" else BYTES[dtype])
 
 
 def _exact(rule: str, config: dict, job: dict) -> bool:
@@ -116,6 +119,15 @@ def _profiles(rule: str, config: dict, job: dict) -> list[dict]:
 def _profile(rule: str, config: dict, job: dict, shape: dict, dtype: str, on_gpu: bool) -> float:
     entries = _profiles(rule, config, job) or [{"metric": "linear_cka"}]
     return max(_one_profile(entry, shape, BYTES[dtype], on_gpu) for entry in entries)
+
+
+def _pooled(rule: str, config: dict, job: dict, shape: dict) -> float:
+    """Bytes of the pooled states of a batch of texts, on the host; RoPE profiles have none."""
+    entries = [entry for entry in _profiles(rule, config, job) if entry["metric"] != "rope_influence"]
+    texts = max((entry.get("batch_tokens", GPU_TOKENS) // work.TEXT_TOKENS for entry in entries), default=0)
+    if rule in ("profile_arm", "profile_released"):  # right texts alone, of both models
+        texts = 2 * work.pairs_of(config)
+    return texts * 32 * shape["n_layers"] * shape["hidden"]
 
 
 def _one_profile(entry: dict, shape: dict, b: float, on_gpu: bool) -> float:
