@@ -10,7 +10,6 @@ config/config.yaml; random models have its geometry keys and the tests' tokenize
 """
 
 import argparse
-import copy
 import json
 import subprocess
 import sys
@@ -26,7 +25,7 @@ SMOLLM2 = "smollm2-135m"
 SHAPES = {
     "tiny": {"n_layers": 4, "n_heads": 4, "n_kv_heads": 2, "head_dim": 16, "hidden": 64, "ffn": 96, "vocab": 259},
     "small": {"n_layers": 8, "n_heads": 8, "n_kv_heads": 2, "head_dim": 64, "hidden": 512, "ffn": 1536, "vocab": 16384},
-    "wide": {"n_layers": 4, "n_heads": 16, "n_kv_heads": 4, "head_dim": 64, "hidden": 1024, "ffn": 4096, "vocab": 65536},
+    "wide": {"n_layers": 4, "n_heads": 16, "n_kv_heads": 4, "head_dim": 64, "hidden": 1024, "ffn": 4096, "vocab": 4096},
 }  # fmt: skip
 STAGES = {  # what a job of the rule is about
     "sensitivity": ("profile_layers", {"profile": "sensitivity_all"}),
@@ -103,7 +102,6 @@ def train(config: dict, wildcards: dict, folder: Path, dtype: str, device: str, 
     out.mkdir()
     chosen = {key: value for key, value in config["training"].items() if key != "tuning"} | {"max_tokens": 6000}
     splits = {split: scratch / f"{split}.jsonl" for split in ("train", "validate", "test")}
-    # Twice the rows' length for byte tokens, so that examples are not left out.
     training.train(folder, arm, splits, chosen, seed=0, dtype=dtype, device=device, out=out, scratch=scratch)
 
 
@@ -152,8 +150,8 @@ def main() -> int:
                     for place, estimate in pairs:
                         ratio = estimate / peak[place]
                         off += [(model, dtype, stage)] * (abs(ratio - 1) > ALLOWED)
-                        print(f"{model:14}{dtype:10}{stage:14}{peak[place]:10.0f}{estimate:10.0f}{ratio:7.2f}   {place}",
-                              flush=True)  # fmt: skip
+                        numbers = f"{peak[place]:10.0f}{estimate:10.0f}{ratio:7.2f}   {place}"
+                        print(f"{model:14}{dtype:10}{stage:14}{numbers}", flush=True)
     print(f"{len(off)} of the estimates are more than {ALLOWED:.0%} off")
     return bool(off)
 

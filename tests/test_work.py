@@ -133,7 +133,9 @@ def test_a_missing_file_of_rates_is_named(study):
 
 
 def test_what_the_snakefile_imports_is_light():
-    code = "import sys, colocate.needs, colocate.spending; heavy = {'torch', 'pandas', 'numpy', 'scipy', 'transformers'}"
+    code = (
+        "import sys, colocate.needs, colocate.spending; heavy = {'torch', 'pandas', 'numpy', 'scipy', 'transformers'}"
+    )
     code += "; print(*heavy & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == ""

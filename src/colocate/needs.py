@@ -3,7 +3,9 @@
 Peak memory of a stage, MiB, with P parameters of b bytes, D hidden, F inner size of the feed-forward, V vocabulary,
 H + 2 K heads of dimension d, L layers (checked against measured peaks by benchmarks/memory.py):
 
-    host, CPU   libraries + stored file (mapped) + weights, if they are not the file's own dtype + pooled + work
+    host, CPU   the larger of   while loading   LOADING + stored file (mapped) + weights
+                                while running   libraries + weights + pooled + work
+                weights in the file's own dtype are not copied, and the file is all there is of them
     host, GPU   libraries + CUDA + stored file (mapped; the kernel takes it back where memory is short) + pooled
     card        weights + work
     libraries   LIBRARIES[stage] + 1200 V bytes of tokenizer
@@ -15,7 +17,7 @@ H + 2 K heads of dimension d, L layers (checked against measured peaks by benchm
     RoPE local            t (8 L D + 12 F)
     training              t l (12 D + 3 (H + 2 K) d + 8 F) b + t V (b + 8) + 16 n + kept prefix
                           l adapted layers and those above, n trained parameters: value, gradient, two moments
-    evaluation            t (2 K d L b + 3 F b + 16 D) + 8 N V                 N positions whose logits are made
+    evaluation            t (2 K d L b + 2 F b + 8 D) + 8 N V                  N positions whose logits are made
 
 A job asks for its peak and MARGIN more, and for SNAKEMAKE, which runs beside it on a cluster; on attempt k for memory
 1.5^(k-1) and time 2^(k-1) times as much; the config's `resources` scales both. Light: no torch.
@@ -32,12 +34,13 @@ MIB = 2**20
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "nf4": 0.56}
 # Python, torch, transformers and what a stage imports beside them, its kernels included; unit MiB.
 LIBRARIES = {
-    "profile": {"float32": 480, "bfloat16": 480},
-    "train": {"float32": 550, "bfloat16": 950},
+    "profile": {"float32": 480, "bfloat16": 500},
+    "train": {"float32": 550, "bfloat16": 900},
     "evaluate": {"float32": 520, "bfloat16": 540},
 }
 TIED = 3072  # up to this hidden size most families use the embedding as head; the config does not say
 TOKENIZER = 1200  # bytes for each entry of the vocabulary
+LOADING = 490  # MiB of the libraries that are there while weights are read
 CUDA = 1500  # MiB of the host: libraries and context of CUDA
 CONTEXT = 700  # MiB of a card that torch does not count: context, kernels
 MARGIN, SNAKEMAKE = 1.15, 400
@@ -90,14 +93,16 @@ def memory(rule: str, config: dict, job: dict, dtype: str | None = None) -> Memo
         rule, config, job, shape, "bfloat16" if dtype == "nf4" else dtype, on_gpu
     )
     libraries = LIBRARIES[stage]["float32" if dtype == "float32" else "bfloat16"] + TOKENIZER * shape["vocab"] / MIB
-    host = libraries + file + (_pooled(rule, config, job, shape) / MIB if stage == "profile" else 0)
+    pooled = _pooled(rule, config, job, shape) / MIB if stage == "profile" else 0.0
     if on_gpu:
-        return Memory(host + CUDA, weights + todo / MIB)
-    return Memory(host + (0.0 if dtype == stored else weights) + todo / MIB, 0.0)
+        return Memory(libraries + CUDA + file + pooled, weights + todo / MIB)
+    if dtype == stored:
+        return Memory(libraries + file + pooled + todo / MIB, 0.0)
+    return Memory(max(LOADING + file + weights, libraries + weights + pooled + todo / MIB), 0.0)
 
 
 def _weights(shape: dict, dtype: str) -> float:
-    """Bytes of the weights; 4-bit models keep embedding and head in two bytes. Large models have a head of their own."""
+    """Bytes of the weights; large models have a head of their own; 4-bit ones keep it and the embedding in two bytes."""
     head = shape["vocab"] * shape["hidden"]
     heads = head * (2 if shape["hidden"] > TIED else 1)
     body = plan.parameters(shape) - head
@@ -193,7 +198,7 @@ def _evaluation(rule: str, config: dict, job: dict, shape: dict, dtype: str, on_
     tokens = min(chosen["batch_tokens"], chosen["batch_size"] * each)
     positions = min(chosen["batch_tokens"] // 4, chosen["batch_size"] * ANSWER_POSITIONS)
     cache = 2 * shape["n_kv_heads"] * shape["head_dim"] * n_layers * (b if on_gpu else 4)
-    return tokens * (cache + 3 * ffn * b + 16 * hidden) + 8 * positions * vocab
+    return tokens * (cache + 2 * ffn * b + 8 * hidden) + 8 * positions * vocab
 
 
 def ask_mib(rule: str, config: dict, job: dict, attempt: int = 1) -> int:
