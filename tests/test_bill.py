@@ -1,4 +1,4 @@
-"""The bill before a run: sums by stage, arm and seed, wall time, disk, what claims need; and forecast against actual."""
+"""The bill before a run: sums by stage, arm and seed, wall time, disk, what claims need; forecast against actual."""
 
 import json
 import subprocess

@@ -53,7 +53,7 @@ def test_a_released_fine_tune_is_a_second_model(study):
         ("evaluate_arm", ("evaluation", "batch_tokens"), (512, 2048, 4000), {"benchmark": "gsm8k"}),
         ("profile_layers", ("profiles", "rope_output", "max_texts"), (2, 4, 8), {"profile": "rope_output"}),
         ("profile_layers", ("profiles", "rope_local", "text_tokens"), (64, 128, 512), {"profile": "rope_local"}),
-        ("profile_layers", ("profiles", "sensitivity_all", "batch_tokens"), (512, 4096, 16384), {"profile": "sensitivity_all"}),
+        ("profile_layers", ("profiles", "probe", "batch_tokens"), (512, 4096, 16384), {"profile": "probe"}),
     ],
 )  # fmt: skip
 def test_more_tokens_or_parameters_need_more_memory(study, rule, path, values, job):

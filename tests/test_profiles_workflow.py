@@ -1,4 +1,4 @@
-"""The profiles: keys that do not erase each other, comments, what a cluster, a workstation and an allocation are asked."""
+"""The profiles: keys that do not erase each other, comments, what clusters, workstations and allocations are asked."""
 
 import os
 import re

@@ -102,7 +102,7 @@ def memory(rule: str, config: dict, job: dict, dtype: str | None = None) -> Memo
 
 
 def _weights(shape: dict, dtype: str) -> float:
-    """Bytes of the weights; large models have a head of their own; 4-bit ones keep it and the embedding in two bytes."""
+    """Bytes of the weights; large models have a head of their own; 4-bit ones keep it and the embedding at 2 bytes."""
     head = shape["vocab"] * shape["hidden"]
     heads = head * (2 if shape["hidden"] > TIED else 1)
     body = plan.parameters(shape) - head
