@@ -105,9 +105,8 @@ def test_a_refused_job_leaves_its_reason_and_no_output(budget, tmp_path):
 def test_a_job_within_the_budget_is_recorded_and_gives_its_room_back(budget, tmp_path):
     budget(10.0)
     script = tmp_path / "train_arm.py"
-    script.write_text(
-        'from colocate.provenance import Job\nwith Job("", outputs="out run") as job:\n    job.out.out.write_text("x")\n'
-    )
+    body = 'with Job("", outputs="out run") as job:\n    job.out.out.write_text("x")\n'
+    script.write_text("from colocate.provenance import Job\n" + body)
     subprocess.run([sys.executable, str(script), "--out", "out.txt", "--run", "out.run.json"], check=True)
     assert json.loads(Path("out.run.json").read_text())["cpu_seconds"] > 0
     assert list(Path("scratch/s/.budget").glob("*.json")) == []

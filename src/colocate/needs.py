@@ -17,7 +17,8 @@ H + 2 K heads of dimension d, L layers (checked against measured peaks by benchm
     RoPE local            t (8 L D + 12 F)
     training              t l (12 D + 3 (H + 2 K) d + 8 F) b + t V (b + 8) + 16 n + kept prefix
                           l adapted layers and those above, n trained parameters: value, gradient, two moments
-    evaluation            t (2 K d L b + 2 F b + 8 D) + 8 N V                  N positions whose logits are made
+    evaluation            t (2 K d L b + 2 F b + 8 D) + 8 N V                  N positions whose logits are made; on
+                          cards t is batch_tokens, on CPUs keys and values count only where answers are written
 
 A job asks for its peak and MARGIN more, and for SNAKEMAKE, which runs beside it on a cluster; on attempt k for memory
 1.5^(k-1) and time 2^(k-1) times as much; the config's `resources` scales both. Light: no torch.
@@ -49,7 +50,7 @@ SAFETY, SHORTEST = 3.0, 30  # time asked for: so many times the estimate, at lea
 CPU_TOKENS, GPU_TOKENS = 256, 4096  # of a forward of profiles
 FIRST_POSITION = 16
 WINDOWS = {"output": 7, "removal": 12, "fisher": 4, "local": 24}
-ANSWER_POSITIONS = 20  # of a row whose logits are made
+ANSWER_POSITIONS = 10  # of a row whose logits are made
 TRAINING_RULES = ("train_arm", "gain_layer", "tune_arm")
 # MiB and minutes of jobs without a model.
 LIGHT = {
@@ -194,10 +195,13 @@ def _evaluation(rule: str, config: dict, job: dict, shape: dict, dtype: str, on_
     chosen, b = config["evaluation"], BYTES[dtype]
     hidden, ffn, vocab, n_layers = (shape[key] for key in ("hidden", "ffn", "vocab", "n_layers"))
     names = [job["benchmark"]] if "benchmark" in job else config["select"]["benchmarks"]
-    each = max(sum(work.sizes(config["benchmarks"][name])[2:]) for name in names)
-    tokens = min(chosen["batch_tokens"], chosen["batch_size"] * each)
+    read, written = (max(work.sizes(config["benchmarks"][name])[place] for name in names) for place in (2, 3))
+    tokens = chosen["batch_tokens"] if on_gpu else min(chosen["batch_tokens"], chosen["batch_size"] * (read + written))
     positions = min(chosen["batch_tokens"] // 4, chosen["batch_size"] * ANSWER_POSITIONS)
-    cache = 2 * shape["n_kv_heads"] * shape["head_dim"] * n_layers * (b if on_gpu else 4)
+    kept = (
+        1 if written or on_gpu else 0
+    )  # while an answer is written; on cards also of a shared beginning, a copy a row
+    cache = kept * 2 * shape["n_kv_heads"] * shape["head_dim"] * n_layers * (b if on_gpu else 4)
     return tokens * (cache + 2 * ffn * b + 8 * hidden) + 8 * positions * vocab
 
 

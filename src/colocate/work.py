@@ -20,7 +20,10 @@ BACKWARD, SUFFIX = 3.0, 0.6  # a training step; the share of layers above the pe
 # What lm-eval's task asks: parts (its `limit` counts in each), items in all, tokens read and written for one item.
 # Beginnings that items share (few-shot examples) are read once a part and left out. First match of a name counts.
 TASKS = {
-    "mini_": (1, 50, 200, 50),
+    "mini_mmlu": (1, 50, 80, 0),
+    "mini_gpqa": (1, 50, 80, 0),
+    "mini_arc": (1, 50, 80, 0),
+    "mini_": (1, 50, 80, 50),
     "mmlu": (57, 14042, 130, 0),
     "gpqa_diamond": (1, 198, 400, 0),
     "gpqa": (1, 448, 400, 0),
