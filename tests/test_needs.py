@@ -32,7 +32,7 @@ def test_weights_dominate_a_large_model(study):
     weights = 2 * plan.parameters(LLAMA) / 2**20
     assert weights < card(study, "evaluate_arm", benchmark="mini_arc") < 1.3 * weights
     study["models"]["llama"]["dtype"] = "nf4"
-    assert card(study, "evaluate_arm", benchmark="mini_arc") < 0.5 * weights
+    assert card(study, "evaluate_arm", benchmark="mini_arc") < 0.6 * weights
 
 
 def test_rope_profiles_are_float32_whatever_the_dtype(study):

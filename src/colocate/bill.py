@@ -3,7 +3,7 @@
     python -m colocate.bill --configfile config/config.yaml config/x.yaml      (make plan CONFIG="...")
 
 No GPU, no weights: Snakemake says by a dry run which jobs are left, the config what each has to do (colocate.work), the
-rates how long that takes (config/rates.yaml), and benchmark tables of earlier runs of the study correct them, rule by
+rates how long that takes (data/rates.yaml), and benchmark tables of earlier runs of the study correct them, rule by
 rule. Good to a factor of about two before anything was measured. Queues, failures and people's time are not in it.
 """
 

@@ -198,9 +198,7 @@ def _evaluation(rule: str, config: dict, job: dict, shape: dict, dtype: str, on_
     read, written = (max(work.sizes(config["benchmarks"][name])[place] for name in names) for place in (2, 3))
     tokens = chosen["batch_tokens"] if on_gpu else min(chosen["batch_tokens"], chosen["batch_size"] * (read + written))
     positions = min(chosen["batch_tokens"] // 4, chosen["batch_size"] * ANSWER_POSITIONS)
-    kept = (
-        1 if written or on_gpu else 0
-    )  # while an answer is written; on cards also of a shared beginning, a copy a row
+    kept = 1 if written or on_gpu else 0  # while an answer is written; on cards also of a shared beginning
     cache = kept * 2 * shape["n_kv_heads"] * shape["head_dim"] * n_layers * (b if on_gpu else 4)
     return tokens * (cache + 2 * ffn * b + 8 * hidden) + 8 * positions * vocab
 

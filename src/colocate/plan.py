@@ -7,7 +7,7 @@ Seconds of one job of a rule: the mean over earlier runs of the study, out of Sn
 
 with `passes` = the job's tokens, each counted in forward passes (a token that is trained on costs 3, a written one
 about 6; colocate.work), `parameters` of the model, from the geometry in the config, and `rate` and `start` of a machine
-(config/rates.yaml). Wall time of n jobs of s seconds on k slots, rule after rule: s * max(n / k, 1). Estimates are good
+(data/rates.yaml). Wall time of n jobs of s seconds on k slots, rule after rule: s * max(n / k, 1). Estimates are good
 to a factor of about two; queues are not in them.
 
 Only light imports: the logger asks at every start.

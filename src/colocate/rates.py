@@ -1,4 +1,4 @@
-"""How fast a machine is: the calibration file of measured rates (config/rates.yaml, or the one that key `rates` names).
+"""How fast a machine is: the calibration file of measured rates (data/rates.yaml, or the one that key `rates` names).
 
 Light: plans read it at every start.
 """
@@ -11,7 +11,7 @@ import yaml
 
 from colocate.errors import InputError
 
-SHIPPED = Path(__file__).resolve().parents[2] / "config/rates.yaml"
+SHIPPED = Path(__file__).resolve().parents[2] / "data/rates.yaml"
 KEYS = {"machine": str, "measured": bool, "pass": dict, "written": int | float, "start": int | float}
 DTYPES = ("float32", "bfloat16", "float16", "nf4")
 
@@ -47,7 +47,7 @@ def _read(path: Path) -> Rates:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"rates: {path}: {error}; expected a file as config/rates.yaml") from None
+        raise InputError(f"rates: {path}: {error}; expected a file as data/rates.yaml") from None
     found = found if isinstance(found, dict) else {}
     machines = {}
     for kind in ("cpu", "cuda"):
