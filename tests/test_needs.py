@@ -30,7 +30,7 @@ def card(study: dict, rule: str, **job) -> float:
 
 def test_weights_dominate_a_large_model(study):
     weights = 2 * plan.parameters(LLAMA) / 2**20
-    assert weights < card(study, "evaluate_arm", benchmark="mini_arc") < 1.3 * weights
+    assert weights < card(study, "evaluate_arm", benchmark="mini_arc") < 1.4 * weights
     study["models"]["llama"]["dtype"] = "nf4"
     assert card(study, "evaluate_arm", benchmark="mini_arc") < 0.6 * weights
 
