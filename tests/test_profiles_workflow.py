@@ -135,6 +135,14 @@ def test_a_model_that_does_not_fit_stops_the_run_before_any_job(checkout):
     assert "Traceback" not in done.stdout
 
 
+def test_a_wrong_file_of_rates_stops_the_run_before_any_job(checkout):
+    checkout.overlay("rates", {"rates": "nowhere.yaml"})
+    done = checkout.snakemake("--dry-run", check=False)
+    assert done.returncode == 1
+    assert "rates: nowhere.yaml: " in done.stdout
+    assert "Traceback" not in done.stdout
+
+
 # ---- one allocation
 
 

@@ -1,6 +1,6 @@
 """What each rule asks for, known before anything is loaded: memory, time and card (colocate.needs)."""
 
-from colocate import needs, spending
+from colocate import needs, rates, spending
 
 
 def memory(rule: str):
@@ -14,13 +14,20 @@ def minutes(rule: str):
 
 
 def check_cards() -> None:
-    """Stop where a model does not fit on the cards: those that the config names, or those of this machine."""
+    """Stop where a model does not fit on the cards: those that the config names, or those of this machine.
+
+    Parsed again inside each job of a cluster, on its node: there the node's cards are asked.
+    """
     card = STUDY["resources"]["gpu_memory_gib"] * 1024 or devices.card_memory_mib()
     said = needs.refusal(STUDY, card, max(1, GPU)) if CUDA and card else ""
     if said:
         raise WorkflowError(said)
 
 
+try:
+    rates.read(STUDY)
+except InputError as error:
+    raise WorkflowError(str(error)) from None
 check_cards()
 
 if STUDY["budget"]["cost"]:
