@@ -1,16 +1,16 @@
-"""What each rule asks for, known before anything is loaded: memory, time and card (colocate.needs)."""
+"""What jobs ask for, known before anything is loaded: memory, time and card (colocate.needs)."""
 
 from colocate import needs, rates, spending
 
 
-def memory(rule: str):
-    """mem_mb of a rule: its estimated peak and a margin; half as much more on each further attempt."""
-    return lambda wildcards, attempt: needs.ask_mib(rule, STUDY, dict(wildcards.items()), attempt)
+def memory(name: str):
+    """mem_mb of the jobs of one name, their estimated peak and a margin; half as much more on each further attempt."""
+    return lambda wildcards, attempt: needs.ask_mib(name, STUDY, dict(wildcards.items()), attempt)
 
 
-def minutes(rule: str):
-    """runtime of a rule: three times the estimate, 30 minutes at least where a model runs; twice as much each attempt."""
-    return lambda wildcards, attempt: needs.ask_minutes(rule, STUDY, dict(wildcards.items()), attempt)
+def minutes(name: str):
+    """runtime, three times the estimate, 30 minutes at least where a model runs; twice as much on each attempt."""
+    return lambda wildcards, attempt: needs.ask_minutes(name, STUDY, dict(wildcards.items()), attempt)
 
 
 def check_cards() -> None:
@@ -31,7 +31,7 @@ except InputError as error:
 check_cards()
 
 if STUDY["budget"]["cost"]:
-    # In the environment and not in the command: a new limit, or a new rate, reruns nothing.
+    # In the environment and not in the command, so that a new limit or a new rate reruns nothing.
     os.environ[spending.VARIABLE] = spending.describe(
         STUDY["study"], STUDY["budget"]["cost"], STUDY["prices"], plan.expected_costs(STUDY), SELECT["models"]
     )
