@@ -2,6 +2,7 @@
 #
 # CORES=4         cores of a study (default: all)
 # ARGS="..."      more arguments for snakemake (make study, make suggest) or pytest (make test)
+# CONFIG="..."    config files of `make plan` (default: config/config.yaml); GPUS=4 cards at a time; ARGS="--device cuda --all"
 # MODEL, DATA     of `make suggest`: a folder, hf:ORG/NAME@COMMIT or a name out of config/config.yaml; instruction data, JSONL
 # PYTHON=...      the Python that makes .venv (3.11 or newer; default: python3)
 # EXTRAS="slurm gpu"  what to install on top; found by itself where sbatch or nvidia-smi is on PATH
@@ -10,6 +11,8 @@ PYTHON ?= python3
 CORES ?= all
 ARGS ?=
 EXTRAS ?=
+CONFIG ?= config/config.yaml
+GPUS ?= 1
 
 # A Python that was named must be the environment's; the default one need not.
 NAMED = $(if $(filter file,$(origin PYTHON)),,--this-python)
@@ -17,12 +20,12 @@ NAMED = $(if $(filter file,$(origin PYTHON)),,--this-python)
 # Jobs find the environment's programs. Not exported to `env`, which must not find its own result as python3.
 IN_ENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: help env study suggest test test-slurm lint clean
+.PHONY: help env study plan suggest test test-slurm lint clean
 
 help:  ## this list
 	@echo "Colocate. Results appear in results/, reports in reports/."
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-10s %s\n", $$1, $$2}' Makefile
-	@echo "Variables: CORES=4, ARGS=\"...\", PYTHON=python3.12, EXTRAS=\"slurm gpu\" (see the top of the Makefile)"
+	@echo "Variables: CORES=4, ARGS=\"...\", CONFIG=\"...\", PYTHON=python3.12, EXTRAS=\"slurm gpu\" (see the top of the Makefile)"
 	@echo "Everything else: source .venv/bin/activate && snakemake --help"
 
 env:  ## set up .venv, or repair it
@@ -31,6 +34,9 @@ env:  ## set up .venv, or repair it
 
 study: env  ## run the default study to its report, or what is left of it
 	@$(IN_ENV) COLOCATE_COMMAND="make study" .venv/bin/snakemake --cores $(CORES) $(ARGS)
+
+plan: env  ## the bill before a run: jobs, hours, money, what claims need: CONFIG="config/config.yaml config/x.yaml" GPUS=4
+	@$(IN_ENV) .venv/bin/python -m colocate.bill --configfile $(CONFIG) --gpus $(GPUS) $(ARGS)
 
 suggest: env  ## say which layers of your model to adapt to your data: MODEL=... DATA=my.jsonl
 	@$(IN_ENV) COLOCATE_COMMAND="make suggest MODEL=$(MODEL) DATA=$(DATA)" .venv/bin/python -m colocate.suggest \

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from colocate import config as configuration
-from colocate import geometry, plan
+from colocate import geometry, plan, rates
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -69,7 +69,7 @@ def test_training_time_follows_tokens_parameters_and_threads(study, empty):
         other["threads"] = changes.get("threads", 1)
         other["training"] |= {"max_tokens": changes.get("max_tokens", 24000), "heldout_examples": 0}
         other["models"]["smollm2-135m"]["geometry"]["vocab"] *= changes.get("vocab", 1)
-        return plan.modelled_seconds("train_arm", other, "float32") - plan.START["cpu"]
+        return plan.modelled_seconds("train_arm", other, "float32") - rates.read(other).machines["cpu"].start
 
     assert seconds(max_tokens=48000) == pytest.approx(2 * seconds())
     assert seconds(threads=4) == pytest.approx(seconds() / 4)
@@ -78,68 +78,28 @@ def test_training_time_follows_tokens_parameters_and_threads(study, empty):
     assert seconds(vocab=2) == pytest.approx(grown * seconds())
 
 
-def test_short_trainings_take_their_own_tokens_and_one_held_out_split(study, empty):
-    study["training"] |= {"heldout_examples": 0, "max_tokens": 24000}
-    study["training"]["tuning"]["max_tokens"], study["gain"]["max_tokens"] = 8000, 6000
-    model = study["models"]["smollm2-135m"]
-    of = {rule: plan.passes(rule, study, model, "float32") for rule in ("train_arm", "tune_arm", "gain_layer")}
-    assert of["train_arm"] == 3 * of["tune_arm"] == 4 * of["gain_layer"]
-    study["training"]["heldout_examples"] = 10
-    more = {rule: plan.passes(rule, study, model, "float32") - of[rule] for rule in of}
-    assert more["train_arm"] == 2 * more["tune_arm"] == 2 * more["gain_layer"] > 0
-
-
-def test_twins_cost_the_mean_of_the_two_primary_profiles(study):
-    model = study["models"]["smollm2-135m"]
-    each = [
-        plan.profile_passes(study, study["profiles"][name], model, "float32")
-        for name in ("sensitivity_all", "rope_output")
-    ]
-    assert plan.passes("profile_twin", study, model, "float32") == sum(each) / 2
-
-
-def test_made_pairs_cost_generation_where_the_model_answers(study):
-    model = study["models"]["smollm2-135m"]
-    study["pairs"]["made"] = [{"kind": "benchmark", "benchmark": "mini_arc", "n": 200}]
-    assert plan.passes("make_pairs", study, model, "float32") == 0
-    study["pairs"]["made"].append({"kind": "own_answers", "benchmark": "mini_math", "n": 50})
-    assert plan.passes("make_pairs", study, model, "float32") == 50 * plan.ANSWER_PASSES
-
-
-def test_profiles_of_examples_pay_for_a_backward_pass_and_patching_for_every_layer(study):
-    model = study["models"]["smollm2-135m"]
-
-    def passes(**entry) -> float:
-        return plan.profile_passes(study, entry, model, "float32")
-
-    assert passes(metric="gradient_norm", max_examples=10) == 10 * plan.EXAMPLE_TOKENS * plan.BACKWARD
-    assert passes(metric="patching") == pytest.approx(plan.SUFFIX * 30 * passes(metric="probe"))
-
-
 def test_rope_profiles_stay_float32_on_bfloat16_machines(study, empty):
-    study["select"]["profiles"] = ["rope_output"]
-    speed = {device: plan.modelled_seconds("profile_layers", study, device) for device in ("float32", "bfloat16")}
-    one_pass = 12 * 128 * plan.parameters(study["models"]["smollm2-135m"]["geometry"])
-    saved = one_pass * (plan.SECONDS["float32"] - plan.SECONDS["bfloat16"])
-    assert 0 <= speed["float32"] - speed["bfloat16"] <= saved
+    job = {"model": "smollm2-135m", "profile": "rope_output"}
+    seconds = {dtype: plan.modelled_seconds("profile_layers", study, dtype, job) for dtype in ("float32", "bfloat16")}
+    assert seconds["float32"] == seconds["bfloat16"]
+    other = job | {"profile": "sensitivity_all"}
+    study["pairs"]["files"] = [str(ROOT / "data/pairs/tasks.jsonl")]
+    seconds = {dtype: plan.modelled_seconds("profile_layers", study, dtype, other) for dtype in ("float32", "bfloat16")}
+    assert seconds["float32"] > seconds["bfloat16"]
 
 
-def test_evaluations_count_rows_and_limits(empty):
-    folder = empty / "data/benchmarks/mini_x"
-    folder.mkdir(parents=True)
-    (folder / "test.jsonl").write_text("{}\n{}\n\n{}\n")
-    (folder / "validation.jsonl").write_text("{}\n")
-    assert plan.items_of({"task": "mini_x", "source": "builtin"}) == 3
-    assert plan.items_of({"task": "mini_x", "source": "builtin", "limit": 2}) == 2
-    assert plan.items_of({"task": "mmlu", "source": "cais/mmlu"}) == plan.ITEMS["hub"]
+def test_a_job_of_the_whole_rule_is_the_mean_over_the_selection(study, empty):
+    names = study["select"]["benchmarks"]
+    each = [plan.modelled_seconds("evaluate_arm", study, "cuda", {"benchmark": name}) for name in names]
+    assert plan.modelled_seconds("evaluate_arm", study, "cuda") == pytest.approx(sum(each) / len(each))
 
 
-def test_pairs_count_rows_up_to_the_limit(study):
-    files = [ROOT / name for name in study["pairs"]["files"]]
-    rows = sum(len(path.read_text(encoding="utf-8").split("\n")) - 1 for path in files)
-    entry = {"pairs": {"files": [str(path) for path in files], "limit": 10**6}}
-    assert plan.pairs_of(entry) == rows
-    assert plan.pairs_of({"pairs": entry["pairs"] | {"limit": 5}}) == 5 * len(files)
+def test_forecasts_are_for_every_kind_of_device(study):
+    found = plan.forecast(study)
+    assert set(found["expected"]) == set(found["stages"])
+    assert {"train_arm", "prepare_model", "correlate_profiles"} <= set(found["expected"])
+    assert all(set(each) == {"cuda", "float32", "bfloat16"} for each in found["expected"].values())
+    assert found["stages"]["train_arm"] == "train"
 
 
 def test_wall_time_is_bounded_by_total_and_by_the_longest_chain():
@@ -160,7 +120,7 @@ def test_gpu_rules_wait_for_gpus_and_pay_for_them():
     jobs = {"train_arm": 4, "draw_figure": 4}
     chosen = plan.Plan(jobs, {"train_arm": 1800.0, "draw_figure": 9.0}, frozenset(), cuda=True)
     assert chosen.wall(cores=4, gpus=2) == 2 * 1800 + 9
-    assert chosen.price({"gpu_hour": 2.0, "cpu_hour": 0.1}) == pytest.approx(2 * 2.1 + 36 / 3600 * 0.1)
+    assert chosen.price({"gpu_hour": 2.0, "cpu_hour": 0.1}) == pytest.approx(2 * 2.0 + 36 / 3600 * 0.1)
     on_cpu = plan.Plan(jobs, chosen.seconds, frozenset(), cuda=False)
     assert on_cpu.price({"gpu_hour": 2.0, "cpu_hour": 0.1}, threads=2) == pytest.approx((2 + 0.01) * 0.2)
 

@@ -1,7 +1,6 @@
 """The bill: one row a job, out of the run records.
 
-Cost = seconds x price: a job on a GPU pays for one card (`gpu_hour`), any other for its CPU threads (`cpu_hour` each).
-It is worked out here and not in the jobs, so that a new price reruns nothing but this table.
+Cost (colocate.prices) is worked out here and not in the jobs, so that a new price reruns nothing but this table.
 """
 
 from collections.abc import Iterable
@@ -9,18 +8,17 @@ from pathlib import Path
 
 from colocate.errors import InputError
 from colocate.files import read_json
+from colocate.prices import cost, hourly
 
 COLUMNS = [
     *("rule", "model", "label", "device", "dtype", "threads", "seconds", "tokens", "steps", "flops"),
     *("peak_memory_mib", "peak_gpu_memory_mib", "joules", "cost", "currency"),
+    *("cpu_seconds", "gpu_utilisation"),
 ]
-
-
-def cost(record: dict, prices: dict) -> float:
-    """Price of one job, in the currency of `prices` (gpu_hour, cpu_hour)."""
-    on_gpu = record.get("device") == "cuda"
-    hourly = prices["gpu_hour"] if on_gpu else prices["cpu_hour"] * record["threads"]
-    return record["seconds"] / 3600 * hourly
+FORECAST = [
+    *("rule", "stage", "jobs", "forecast_seconds", "seconds", "gpu_seconds", "joules", "forecast_cost", "cost"),
+    *("currency", "utilisation"),
+]
 
 
 def model_of(path: str | Path) -> str:
@@ -45,3 +43,34 @@ def collect(records: Iterable[str | Path], prices: dict):
         row |= {"peak_memory_mib": memory["cpu"], "peak_gpu_memory_mib": memory["gpu"]}
         rows.append(row | {"cost": cost(record, prices), "currency": prices["currency"]})
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def forecast(table, expected: dict[str, dict[str, float]], stages: dict[str, str], prices: dict):
+    """Table with FORECAST: what each rule's finished jobs were expected to take and took, in the order of `expected`.
+
+    table       of `collect`
+    expected    {rule: {"cuda", "float32", "bfloat16": seconds of one job, before anything was measured}}
+    stages      {rule: its stage}
+    joules      empty where no job was measured; utilisation: of cards, or CPU seconds over seconds and threads
+    """
+    import pandas as pd
+
+    rows = []
+    for rule, seconds in expected.items():
+        jobs = table[table["rule"] == rule]
+        if jobs.empty:
+            continue
+        on_gpu = jobs["device"] == "cuda"
+        devices = zip(on_gpu, jobs["dtype"], strict=True)
+        kind = ["cuda" if gpu else "bfloat16" if dtype == "bfloat16" else "float32" for gpu, dtype in devices]
+        each = pd.Series([seconds[one] for one in kind], index=jobs.index)
+        price = pd.Series([hourly(prices, gpu, n) for gpu, n in zip(on_gpu, jobs["threads"], strict=True)], jobs.index)
+        busy = pd.to_numeric(jobs["gpu_utilisation"]) * jobs["seconds"]
+        busy = busy.where(on_gpu, pd.to_numeric(jobs["cpu_seconds"]) / jobs["threads"])
+        known = jobs["seconds"][busy.notna()].sum()
+        rows.append(
+            [rule, stages[rule], len(jobs), each.sum(), jobs["seconds"].sum(), jobs["seconds"][on_gpu].sum()]
+            + [pd.to_numeric(jobs["joules"]).sum(min_count=1), (each * price).sum() / 3600, jobs["cost"].sum()]
+            + [prices["currency"], busy.sum() / known if known else None]
+        )
+    return pd.DataFrame(rows, columns=FORECAST)

@@ -3,11 +3,12 @@
 Seconds of one job of a rule: the mean over earlier runs of the study, out of Snakemake's benchmark tables
 (`logs/{study}/{rule}/**/*.tsv`, column `s`), or, for a rule that never ran,
 
-    seconds = start + passes * parameters * SECONDS[device] / threads
+    seconds = start + passes * parameters * rate / threads
 
-with `passes` = the job's tokens, each counted in forward passes (a token that is trained on costs 3, a generated one
-about 6), and `parameters` of the model, from the geometry in the config. Wall time of n jobs of s seconds on
-k slots, rule after rule: s * max(n / k, 1). Estimates are good to a factor of about two; queues are not in them.
+with `passes` = the job's tokens, each counted in forward passes (a token that is trained on costs 3, a written one
+about 6; colocate.work), `parameters` of the model, from the geometry in the config, and `rate` and `start` of a machine
+(data/rates.yaml). Wall time of n jobs of s seconds on k slots, rule after rule: s * max(n / k, 1). Estimates are good
+to a factor of about two; queues are not in them.
 
 Only light imports: the logger asks at every start.
 """
@@ -16,8 +17,8 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from colocate import devices, models
-from colocate.profiles import METRICS
+from colocate import devices, models, rates, work
+from colocate.prices import hourly
 
 # In the order of the data; decides how a plan is listed.
 RULES = (
@@ -56,26 +57,24 @@ RULES = (
     "draw_figure",
     "write_report",
 )
+# Stages, in the order of the data, and their rules; what is not named here is statistics.
+STAGES = {
+    "models": ("fetch_model", "prepare_model", "describe_model"),
+    "data": (
+        *("fetch_benchmark", "fetch_mixture", "check_pairs", "check_contamination", "check_tokens", "make_pairs"),
+    ),
+    "profiles": ("profile_layers", "profile_twin", "gain_layer", "join_layer_gain"),
+    "arms": ("select_layers", "tune_arm", "resolve_arm"),
+    "train": ("train_arm",),
+    "evaluate": ("evaluate_arm",),
+    "arm profiles": ("profile_arm", "profile_released"),
+}
+STAGE_OF = {rule: stage for stage, rules in STAGES.items() for rule in rules}
 # Rules that run a model: they take a GPU where there is one.
 MODEL_RULES = (
     *("make_pairs", "profile_layers", "profile_twin", "gain_layer", "tune_arm", "train_arm", "evaluate_arm"),
     *("measure_drift", "profile_arm", "profile_released"),
 )
-# Seconds of one forward pass, per token and parameter, one thread. CPU: SmolLM2-135M on a server core, batch 16, head
-# included (3.4 ms a token in float32, 1.0 ms in bfloat16). cuda: half of what one H200 can reach with 8B parameters.
-SECONDS = {"float32": 2.5e-11, "bfloat16": 7.4e-12, "cuda": 4.8e-15}
-START = {"cpu": 10.0, "cuda": 40.0}  # imports, loading the model, compiling kernels
-LIGHT = 2.0  # a job without a model
-DOWNLOAD_BYTES_PER_SECOND = 2e7
-# Typical sizes where the config does not say: tokens of a text, of a training example, passes of a benchmark item.
-TEXT_TOKENS, EXAMPLE_TOKENS, ITEM_PASSES = 30, 120, 500
-ANSWER_PASSES = 400  # of one pair out of a model's own answers: several answers to each question
-EXAMPLES = 64  # training examples of a profile that leaves their number to the metric
-TEXTS = 8  # windows of a RoPE profile that leaves their number to the method
-NEUTRAL_TOKENS = 3000  # of the neutral texts together
-PAIR_TEXTS = 5  # texts per pair: correct, two incorrect, controls
-ITEMS = {"builtin": 50, "hub": 1000}
-BACKWARD, SUFFIX = 3.0, 0.6  # a training step; the share of layers above the perturbed one, head included
 
 
 @dataclass(frozen=True)
@@ -98,9 +97,9 @@ class Plan:
 
     def price(self, prices: dict, threads: int = 1) -> float:
         """Price of all jobs; prices: {gpu_hour, cpu_hour}."""
-        hour = {rule: prices["gpu_hour"] if self.cuda and rule in MODEL_RULES else 0.0 for rule in self.jobs}
         return sum(
-            n * self.seconds[rule] / 3600 * (hour[rule] + threads * prices["cpu_hour"]) for rule, n in self.jobs.items()
+            n * self.seconds[rule] / 3600 * hourly(prices, self.cuda and rule in MODEL_RULES, threads)
+            for rule, n in self.jobs.items()
         )
 
 
@@ -163,82 +162,65 @@ def parameters(geometry: dict) -> int:
     return g["n_layers"] * (attention + 3 * g["hidden"] * g["ffn"]) + g["vocab"] * g["hidden"]
 
 
-def modelled_seconds(rule: str, config: dict, device: str) -> float:
-    """Seconds of one job of a rule, from the config alone: the mean over the selected models."""
-    entries = [config["models"][name] for name in config["select"]["models"]]
+def modelled_seconds(rule: str, config: dict, device: str, job: dict | None = None) -> float:
+    """Seconds of one job of a rule, from config and rates alone; `device`: cuda, or the float type of a CPU.
+
+    `job`: wildcards; what they leave open is the mean over the selection.
+    """
+    chosen = rates.read(config)
+    names = [job["model"]] if job and job.get("model") in config["models"] else config["select"]["models"]
+    entries = [config["models"][name] for name in names]
     if rule in MODEL_RULES:
-        kind = "cuda" if device == "cuda" else "cpu"
-        speed = SECONDS[device] / (1 if device == "cuda" else config["threads"])
-        each = [
-            START[kind] + passes(rule, config, model, device) * parameters(model["geometry"]) * speed
-            for model in entries
-        ]
+        each = [_model_seconds(rule, config, model, device, job) for model in entries]
     elif rule in ("fetch_model", "prepare_model"):
-        each = [LIGHT + 2 * parameters(model["geometry"]) / DOWNLOAD_BYTES_PER_SECOND for model in entries]
+        each = [chosen.light + 2 * parameters(model["geometry"]) / chosen.download for model in entries]
     else:
-        each = [LIGHT]
+        each = [chosen.light]
     return sum(each) / len(each)
 
 
-def passes(rule: str, config: dict, model: dict, device: str) -> float:
-    """Forward passes over one token that one job of a model rule costs, the mean over its profiles or benchmarks."""
-    if rule in ("train_arm", "gain_layer", "tune_arm"):
-        return training_passes(rule, config)
-    if rule == "evaluate_arm":
-        tasks = [config["benchmarks"][name] for name in config["select"]["benchmarks"]]
-        return sum(items_of(task) for task in tasks) / len(tasks) * ITEM_PASSES
-    if rule == "make_pairs":
-        kinds = {"benchmark": 0, "own_answers": ANSWER_PASSES}  # only a model's own answers have to be generated
-        return sum(made["n"] * kinds[made["kind"]] for made in config["pairs"]["made"])
-    if rule == "measure_drift":
-        return 2 * NEUTRAL_TOKENS
-    if rule in ("profile_arm", "profile_released"):
-        return 2 * pairs_of(config) * PAIR_TEXTS * TEXT_TOKENS
-    chosen = config["statistics"]
-    primary = [chosen["primary_sensitivity"], chosen["primary_rope"]]
-    names = primary if rule == "profile_twin" else config["select"]["profiles"]
-    return sum(profile_passes(config, config["profiles"][name], model, device) for name in names) / len(names)
+def _model_seconds(rule: str, config: dict, model: dict, device: str, job: dict | None) -> float:
+    machine = machine_of(config, device)
+    dtype = precision(model, device)
+    threads = 1 if device == "cuda" else config["threads"]
+    todo = work.of_job(rule, config, model, job)
+    seconds = [
+        part.all_passes(machine.written) * machine.passes["float32" if part.exact else dtype] / threads for part in todo
+    ]
+    return machine.start + parameters(model["geometry"]) * sum(seconds) / len(seconds)
 
 
-def training_passes(rule: str, config: dict) -> float:
-    """Training tokens of one job, and those of its held-out losses: before and after, and of an arm also on test."""
-    training = config["training"]
-    tokens = {"train_arm": training, "gain_layer": config["gain"], "tune_arm": training["tuning"]}[rule]["max_tokens"]
-    splits = 2 if rule == "train_arm" else 1
-    return BACKWARD * tokens + 2 * splits * training["heldout_examples"] * EXAMPLE_TOKENS
+def machine_of(config: dict, device: str) -> rates.Machine:
+    """The rates of cuda, or of a CPU whose float type is `device`."""
+    return rates.read(config).machines["cuda" if device == "cuda" else "cpu"]
 
 
-def profile_passes(config: dict, profile: dict, model: dict, device: str) -> float:
-    """Passes of one profile of the base model: of its pairs, of windows of text, or of training examples."""
-    n_layers, needs = model["geometry"]["n_layers"], METRICS[profile["metric"]].needs
-    if needs == "examples":
-        return profile.get("max_examples", EXAMPLES) * EXAMPLE_TOKENS * BACKWARD
-    if needs == "pairs":
-        times = SUFFIX * n_layers if profile["metric"] == "patching" else 1.0  # a run from every layer to the end
-        return pairs_of(config) * PAIR_TEXTS * TEXT_TOKENS * times
-    # Every layer with both signs, from there to the end; `local` stays within the layer.
-    reruns = 2.0 if profile.get("method") == "local" else 2 * SUFFIX * n_layers
-    exact = SECONDS["float32"] / SECONDS[device] if device == "bfloat16" else 1.0  # RoPE profiles are always float32
-    return (profile.get("max_texts") or TEXTS) * profile.get("text_tokens", 128) * (1 + reruns) * exact
+def precision(model: dict, device: str) -> str:
+    """The dtype that a model's entry will run in on cuda, or on a CPU whose float type is `device`."""
+    chosen = model.get("dtype", "auto")
+    return chosen if chosen != "auto" else "bfloat16" if device == "cuda" else device
 
 
-def pairs_of(config: dict) -> int:
-    """Number of pairs that the config selects; files that are not there count as none."""
-    limit = config["pairs"].get("limit", 100_000)
-    return sum(min(limit, _lines(Path(path))) for path in config["pairs"].get("files", []))
+def stage_of(rule: str) -> str:
+    return STAGE_OF.get(rule, "statistics")
 
 
-def items_of(task: dict) -> int:
-    """Number of items of a benchmark entry: its limit, its rows in data/benchmarks, or a typical number."""
-    source = "builtin" if task.get("source", "builtin") == "builtin" else "hub"
-    rows = sum(_lines(path) for path in (Path("data/benchmarks") / task["task"]).rglob("test.jsonl"))
-    items = rows if source == "builtin" and rows else ITEMS[source]
-    return min(items, task.get("limit", items))
+def forecast(config: dict) -> dict[str, dict]:
+    """{"expected": {rule: {kind of device: seconds of a job}}, "stages": {rule: stage}}, of rules with run records.
+
+    For every kind of device, since a forecast must not depend on the machine on which the workflow is parsed.
+    """
+    rules = [rule for rule in RULES if rule in MODEL_RULES or rule in ("prepare_model", "describe_model")]
+    rules.append("correlate_profiles")
+    kinds = ("cuda", "float32", "bfloat16")
+    expected = {rule: {kind: modelled_seconds(rule, config, kind) for kind in kinds} for rule in rules}
+    return {"expected": expected, "stages": {rule: stage_of(rule) for rule in rules}}
 
 
-def _lines(path: Path) -> int:
-    try:
-        with path.open("rb") as file:
-            return sum(1 for line in file if line.strip())
-    except OSError:
-        return 0
+def expected_costs(config: dict) -> dict[str, float]:
+    """{model rule: estimated cost of one job}, by earlier runs where there are any: what a budget is held against."""
+    found = estimate(dict.fromkeys(MODEL_RULES, 1), config)
+    return {
+        rule: seconds / 3600 * hourly(config["prices"], found.cuda, config["threads"])
+        for rule, seconds in found.seconds.items()
+    }

@@ -28,7 +28,7 @@ import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
-from colocate import devices, digests, files
+from colocate import devices, digests, files, spending
 from colocate.errors import InputError
 
 log = logging.getLogger("colocate")
@@ -149,6 +149,12 @@ class Job:
             level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr
         )
         self.progress = ProgressBar(self.label, self.terminal)
+        self.budget = contextlib.ExitStack()
+        try:
+            self.budget.enter_context(spending.within(self.name))
+        except InputError as refused:
+            self._say(str(refused))
+            raise SystemExit(1) from None
         first = next(iter(self.final.values()))
         self.owner = Ownership(first)
         attempt = self.owner.token[:8]
@@ -160,7 +166,9 @@ class Job:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave through __exit__, so that nothing stays behind
         self.out = SimpleNamespace(**private)
         self.private = private
-        self.start, self.start_joules = time.monotonic(), devices.joules()
+        self.start, self.start_joules, self.cards = time.monotonic(), devices.cpu_joules(), None
+        if self.settings.get("device") in ("auto", "cuda"):
+            self.cards = devices.CardMeter().start()
         return self
 
     def __exit__(self, kind, error, trace) -> bool:
@@ -171,6 +179,7 @@ class Job:
         except InputError as refused:
             kind, error, trace = InputError, refused, None
         finally:
+            self.budget.close()
             for path in self.private.values():
                 _remove(path)
             replaced = error is not None and not self.owner.release()
@@ -182,11 +191,14 @@ class Job:
         if isinstance(error, SystemExit | KeyboardInterrupt):
             return False
         traceback.print_exception(kind, error, trace)
-        reason = str(error) if isinstance(error, InputError) else f"{kind.__name__}: {error}"
+        self._say(str(error) if isinstance(error, InputError) else f"{kind.__name__}: {error}")
+        raise SystemExit(1)
+
+    def _say(self, reason: str) -> None:
+        """Why the job ends, in its log and on the terminal."""
         print(f"ERROR: {reason}", file=sys.stderr, flush=True)
         if self.log_file is not None:
             print(f"{self.label}: ERROR: {reason}", file=self.terminal, flush=True)
-        raise SystemExit(1)
 
     @property
     def identity(self) -> str:
@@ -216,12 +228,15 @@ class Job:
     def _run_record(self) -> dict:
         used = frozenset(name.split(".")[0] for name in sys.modules)
         _, declared = digests.closure(self.script.resolve())
-        end_joules = devices.joules()
+        end_joules = devices.cpu_joules()
         measured = {
             "seconds": round(time.monotonic() - self.start, 3),
             "joules": None if None in (self.start_joules, end_joules) else round(end_joules - self.start_joules, 3),
+            "cpu_seconds": round(time.process_time(), 3),
             "peak_memory_mib": devices.peak_memory_mib(),
         }
+        if self.cards:
+            measured |= {name: value for name, value in self.cards.stop().items() if value is not None}
         place = {"rule": self.name, "label": self.label, "threads": self.threads, "host_machine": platform.machine()}
         outputs = {name: files.sha256(path) for name, path in self.private.items() if name != "run" and path.is_file()}
         return {

@@ -4,6 +4,7 @@
 through. Styles: head, done, failed, faint, plain.
 """
 
+import json
 import os
 import re
 import shutil
@@ -135,6 +136,10 @@ class Run:
         words = text.wildcards(dict(fields["wildcards"]), hidden)
         self.jobs[jobid] = {"rule": rule, "words": words, "start": self.latest, "logs": list(fields["log"])}
         if rule in TARGETS:
+            return []
+        if self.dryrun and (listed := os.environ.get("COLOCATE_JOBS")):  # colocate.bill makes its own list
+            with Path(listed).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"rule": rule, "wildcards": dict(fields["wildcards"])}) + "\n")
             return []
         if self.dryrun:
             why = textwrap.shorten(str(fields["reason"]), 160, placeholder=" ...")

@@ -18,8 +18,8 @@ rule select_layers:
         f"{LOGS}/select_layers/{{model}}/{{layer_set}}.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("select_layers"),
+        runtime=minutes("select_layers"),
         gpu=0,
     params:
         cfg=lambda w: canonical({"name": w.layer_set, "rule": STUDY["layer_sets"][w.layer_set]}),
@@ -46,8 +46,8 @@ rule tune_arm:
         f"{LOGS}/tune_arm/{{model}}/{{arm}}/rate{{rate}}.tsv"
     threads: THREADS
     resources:
-        mem_mb=lambda w: model_memory(w, training=True),
-        runtime=240,
+        mem_mb=memory("tune_arm"),
+        runtime=minutes("tune_arm"),
         gpu=GPU,
         nodes=1,
     params:
@@ -76,8 +76,8 @@ rule resolve_arm:
         f"{LOGS}/resolve_arm/{{model}}/{{arm}}/seed{{seed}}.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("resolve_arm"),
+        runtime=minutes("resolve_arm"),
         gpu=0,
     params:
         cfg=lambda w: canonical(arm_settings(w)),

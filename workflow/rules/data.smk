@@ -14,8 +14,8 @@ rule check_pairs:
         f"{LOGS}/check_pairs.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("check_pairs"),
+        runtime=minutes("check_pairs"),
         gpu=0,
     params:
         cfg=canonical({}),
@@ -40,8 +40,8 @@ rule check_tokens:
         f"{LOGS}/check_tokens/{{model}}.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("check_tokens"),
+        runtime=minutes("check_tokens"),
         gpu=0,
     params:
         cfg=canonical(token_settings()),
@@ -65,8 +65,8 @@ rule make_pairs:
         f"{LOGS}/make_pairs/{{model}}.tsv"
     threads: THREADS
     resources:
-        mem_mb=lambda w: model_memory(w),
-        runtime=240,
+        mem_mb=memory("make_pairs"),
+        runtime=minutes("make_pairs"),
         gpu=GPU,
         nodes=1,
     params:
@@ -90,8 +90,8 @@ rule fetch_benchmark:
         dataset="[^/]+",
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=120,
+        mem_mb=memory("fetch_benchmark"),
+        runtime=minutes("fetch_benchmark"),
         gpu=0,
     params:
         cfg=lambda w: canonical(dataset_settings(w)),
@@ -116,8 +116,8 @@ rule fetch_mixture:
         f"{LOGS}/fetch_mixture.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory("fetch_mixture"),
+        runtime=minutes("fetch_mixture"),
         gpu=0,
     params:
         cfg=canonical(mixture_settings()),
@@ -140,8 +140,8 @@ rule check_contamination:
         f"{LOGS}/check_contamination.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=memory("check_contamination"),
+        runtime=minutes("check_contamination"),
         gpu=0,
     params:
         cfg=canonical(reference_settings()),

@@ -25,8 +25,8 @@ rule evaluate_arm:
         f"{LOGS}/evaluate_arm/{{model}}/{{arm}}/seed{{seed}}/{{benchmark}}.tsv"
     threads: THREADS
     resources:
-        mem_mb=lambda w: model_memory(w),
-        runtime=720,
+        mem_mb=memory("evaluate_arm"),
+        runtime=minutes("evaluate_arm"),
         gpu=GPU,
         nodes=1,
     params:

@@ -18,8 +18,8 @@ rule draw_figure:
         f"{LOGS}/draw_figure/{{model}}/{{figure}}.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("draw_figure"),
+        runtime=minutes("draw_figure"),
         gpu=0,
     params:
         cfg=lambda w: canonical(figure_settings(w)),

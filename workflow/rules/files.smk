@@ -235,7 +235,7 @@ def targets(*stages: str) -> list[str]:
         "statistics": [
             f"{RESULTS}/{name}"
             for name in (
-                *("compute.csv", "across_models.csv", "across_claims.csv", "reanalysis.csv", "needed.csv"),
+                *("compute.csv", "forecast.csv", "across_models.csv", "across_claims.csv", "reanalysis.csv", "needed.csv"),
                 "config.yaml",
             )
         ],

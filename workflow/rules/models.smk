@@ -11,8 +11,8 @@ rule fetch_model:
         f"{LOGS}/fetch_model/{{model}}.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=240,
+        mem_mb=memory("fetch_model"),
+        runtime=minutes("fetch_model"),
         gpu=0,
     params:
         cfg=lambda w: canonical({key: STUDY["models"][w.model].get(key) for key in ("source", "sha256", "revision")}),
@@ -34,8 +34,8 @@ rule prepare_model:
         f"{LOGS}/prepare_model/{{model}}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory("prepare_model"),
+        runtime=minutes("prepare_model"),
         gpu=0,
     params:
         cfg=lambda w: canonical({key: STUDY["models"][w.model][key] for key in ("source", "geometry")}),
@@ -57,8 +57,8 @@ rule describe_model:
         f"{LOGS}/describe_model/{{model}}.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=memory("describe_model"),
+        runtime=minutes("describe_model"),
         gpu=GPU,
         nodes=1,
     params:

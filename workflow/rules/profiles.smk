@@ -21,8 +21,8 @@ rule profile_layers:
         f"{LOGS}/profile_layers/{{model}}/{{profile}}.tsv"
     threads: THREADS
     resources:
-        mem_mb=lambda w: model_memory(w),
-        runtime=240,
+        mem_mb=memory("profile_layers"),
+        runtime=minutes("profile_layers"),
         gpu=GPU,
         nodes=1,
     params:
@@ -55,8 +55,8 @@ rule profile_twin:
         f"{LOGS}/profile_twin/{{model}}/{{twin}}/{{profile}}.tsv"
     threads: THREADS
     resources:
-        mem_mb=lambda w: model_memory(w),
-        runtime=240,
+        mem_mb=memory("profile_twin"),
+        runtime=minutes("profile_twin"),
         gpu=GPU,
         nodes=1,
     params:
@@ -88,8 +88,8 @@ rule gain_layer:
         f"{LOGS}/gain_layer/{{model}}/{{gain}}/layer{{layer}}/seed{{seed}}.tsv"
     threads: THREADS
     resources:
-        mem_mb=lambda w: model_memory(w, training=True),
-        runtime=240,
+        mem_mb=memory("gain_layer"),
+        runtime=minutes("gain_layer"),
         gpu=GPU,
         nodes=1,
     params:
@@ -116,8 +116,8 @@ rule join_layer_gain:
         f"{LOGS}/join_layer_gain/{{model}}/{{gain}}.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("join_layer_gain"),
+        runtime=minutes("join_layer_gain"),
         gpu=0,
     params:
         cfg=lambda w: canonical({"kind": gain_kind(w.gain)}),

@@ -23,8 +23,8 @@ rule write_report:
         f"{LOGS}/write_report.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("write_report"),
+        runtime=minutes("write_report"),
         gpu=0,
     params:
         cfg=canonical(report_settings()),

@@ -102,12 +102,6 @@ def evaluation_settings(wildcards) -> dict:
     } | where_settings()
 
 
-def model_memory(wildcards, training: bool = False, models: int = 1) -> int:
-    """MiB that a job of this model needs: float32 weights (profiles use them whatever dtype says), work space, libraries."""
-    weights = plan.parameters(STUDY["models"][wildcards.model]["geometry"])
-    return int(1500 + (6 if training else 5) * models * weights / 2**20)
-
-
 def metrics_by_profile() -> dict[str, str]:
     return {profile: STUDY["profiles"][profile]["metric"] for profile in SELECT["profiles"]}
 

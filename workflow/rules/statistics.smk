@@ -20,8 +20,8 @@ rule correlate_profiles:
         f"{LOGS}/correlate_profiles/{{model}}.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory("correlate_profiles"),
+        runtime=minutes("correlate_profiles"),
         gpu=0,
     params:
         cfg=lambda w: canonical(correlation_settings()),
@@ -50,8 +50,8 @@ rule resample_items:
         f"{LOGS}/resample_items/{{model}}.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory("resample_items"),
+        runtime=minutes("resample_items"),
         gpu=0,
     params:
         cfg=lambda w: canonical(resampling_settings()),
@@ -73,8 +73,8 @@ rule score_metrics:
         f"{LOGS}/score_metrics/{{model}}.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("score_metrics"),
+        runtime=minutes("score_metrics"),
         gpu=0,
     params:
         cfg=canonical({"seed": STUDY["statistics"]["seed"]}),
@@ -98,8 +98,8 @@ rule contrast_arms:
         f"{LOGS}/contrast_arms/{{model}}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory("contrast_arms"),
+        runtime=minutes("contrast_arms"),
         gpu=0,
     params:
         cfg=lambda w: canonical(contrast_settings(w)),
@@ -155,8 +155,8 @@ rule judge_claims:
         f"{LOGS}/judge_claims/{{model}}.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory("judge_claims"),
+        runtime=minutes("judge_claims"),
         gpu=0,
     params:
         cfg=lambda w: canonical(claim_settings(w)),
@@ -193,8 +193,8 @@ rule recommend_layers:
         f"{LOGS}/recommend_layers/{{model}}.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("recommend_layers"),
+        runtime=minutes("recommend_layers"),
         gpu=0,
     params:
         cfg=lambda w: canonical({"random_arms": random_arms(w.model)}),
@@ -226,8 +226,8 @@ rule compare_models:
         f"{LOGS}/compare_models.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("compare_models"),
+        runtime=minutes("compare_models"),
         gpu=0,
     params:
         cfg=canonical({"models": SELECT["models"], "scope": scope_of(*SELECT["models"])}),
@@ -250,8 +250,8 @@ rule reanalyse_print:
         f"{LOGS}/reanalyse_print.tsv"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=5,
+        mem_mb=memory("reanalyse_print"),
+        runtime=minutes("reanalyse_print"),
         gpu=0,
     params:
         cfg=canonical({}),
@@ -270,8 +270,8 @@ rule record_config:
         f"{LOGS}/record_config.tsv"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=5,
+        mem_mb=memory("record_config"),
+        runtime=minutes("record_config"),
         gpu=0,
     params:
         cfg=canonical(STUDY),
@@ -286,18 +286,19 @@ rule collect_compute:
         records=run_records(),
     output:
         table=f"{RESULTS}/compute.csv",
+        forecast=f"{RESULTS}/forecast.csv",
     log:
         f"{LOGS}/collect_compute.log",
     benchmark:
         f"{LOGS}/collect_compute.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("collect_compute"),
+        runtime=minutes("collect_compute"),
         gpu=0,
     params:
-        cfg=canonical({"prices": STUDY["prices"]}),
+        cfg=lambda w: canonical({"prices": STUDY["prices"]} | plan.forecast(STUDY)),
         code=code("collect_compute"),
         env=env("collect_compute"),
     shell:
-        command("collect_compute", "records", "table")
+        command("collect_compute", "records", "table forecast")

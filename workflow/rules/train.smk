@@ -24,8 +24,8 @@ rule train_arm:
         f"{LOGS}/train_arm/{{model}}/{{arm}}/seed{{seed}}.tsv"
     threads: THREADS
     resources:
-        mem_mb=lambda w: model_memory(w, training=True),
-        runtime=720,
+        mem_mb=memory("train_arm"),
+        runtime=minutes("train_arm"),
         gpu=GPU,
         nodes=1,
     params:
@@ -62,8 +62,8 @@ rule profile_arm:
         f"{LOGS}/profile_arm/{{model}}/{{arm}}/seed{{seed}}/{{metric}}.tsv"
     threads: THREADS
     resources:
-        mem_mb=lambda w: model_memory(w),
-        runtime=240,
+        mem_mb=memory("profile_arm"),
+        runtime=minutes("profile_arm"),
         gpu=GPU,
         nodes=1,
     params:
@@ -97,8 +97,8 @@ rule profile_released:
         f"{LOGS}/profile_released/{{model}}/{{tuned}}/{{metric}}.tsv"
     threads: THREADS
     resources:
-        mem_mb=lambda w: model_memory(w, models=2),
-        runtime=240,
+        mem_mb=memory("profile_released"),
+        runtime=minutes("profile_released"),
         gpu=GPU,
         nodes=1,
     params:

@@ -1,0 +1,288 @@
+"""What a job asks for, before anything is loaded: memory of the host and of a card, and time, from the geometry.
+
+Peak memory of a stage, MiB, with P parameters of b bytes, D hidden, F inner size of the feed-forward, V vocabulary,
+H + 2 K heads of dimension d, L layers (checked against measured peaks by benchmarks/memory.py):
+
+    host, CPU   the larger of   while loading   LOADING + stored file (mapped) + weights
+                                while running   libraries + weights + pooled + work
+                weights in the file's own dtype are not copied, and the file is all there is of them
+    host, GPU   libraries + CUDA + stored file (mapped; the kernel takes it back where memory is short) + pooled
+    card        weights + work
+    libraries   LIBRARIES[stage] + 1200 V bytes of tokenizer
+    pooled      profiles of pairs: states of the texts of a batch, in 2 forms and 4 pools, 32 L D a text
+
+    work, of   tokens in a forward t, bytes b
+    profiles of pairs     t (L D b + 3 F b + 16 D)                             every layer's state is kept
+    RoPE on the output    N M V (8 + 8) + N T (4 L D + 24 F)                   N windows, M = T - 16, both signs
+    RoPE local            t (8 L D + 12 F)
+    training              t l (12 D + 3 (H + 2 K) d + 8 F) b + t V (b + 8) + 16 n + kept prefix
+                          l adapted layers and those above, n trained parameters: value, gradient, two moments
+    evaluation            t (2 K d L b + 2 F b + 8 D) + 8 N V                  N positions whose logits are made; on
+                          cards t is batch_tokens, on CPUs keys and values count only where answers are written
+
+A job asks for its peak and MARGIN more, and for SNAKEMAKE, which runs beside it on a cluster; on attempt k for memory
+1.5^(k-1) and time 2^(k-1) times as much; the config's `resources` scales both. Light: no torch.
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+
+from colocate import plan, work
+from colocate.profiles import METRICS
+
+MIB = 2**20
+BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "nf4": 0.56}
+# Python, torch, transformers and what a stage imports beside them, its kernels included; unit MiB.
+LIBRARIES = {
+    "profile": {"float32": 480, "bfloat16": 500},
+    "train": {"float32": 550, "bfloat16": 900},
+    "evaluate": {"float32": 520, "bfloat16": 540},
+}
+TIED = 3072  # up to this hidden size most families use the embedding as head; the config does not say
+TOKENIZER = 1200  # bytes for each entry of the vocabulary
+LOADING = 490  # MiB of the libraries that are there while weights are read
+CUDA = 1500  # MiB of the host: libraries and context of CUDA
+CONTEXT = 700  # MiB of a card that torch does not count: context, kernels
+MARGIN, SNAKEMAKE = 1.15, 400
+ATTEMPT = {"memory": 1.5, "time": 2.0}
+SAFETY, SHORTEST = 3.0, 30  # time asked for: so many times the estimate, at least so many minutes
+CPU_TOKENS, GPU_TOKENS = 256, 4096  # of a forward of profiles
+FIRST_POSITION = 16
+WINDOWS = {"output": 7, "removal": 12, "fisher": 4, "local": 24}
+ANSWER_POSITIONS = 10  # of a row whose logits are made
+TRAINING_RULES = ("train_arm", "gain_layer", "tune_arm")
+# MiB and minutes of jobs without a model.
+LIGHT = {
+    "fetch_model": (2000, 240),
+    "fetch_benchmark": (2000, 120),
+    "fetch_mixture": (2000, 60),
+    "describe_model": (1000, 10),
+    "check_contamination": (4000, 30),
+    "correlate_profiles": (2000, 120),
+    "resample_items": (2000, 60),
+    "contrast_arms": (4000, 60),
+    "judge_claims": (2000, 30),
+    "write_report": (2000, 30),
+    "draw_figure": (2000, 10),
+}
+OTHER = (1000, 10)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peak of a job: host_mib of the machine, gpu_mib of the card (0 on a CPU)."""
+
+    host_mib: float
+    gpu_mib: float
+
+
+def memory(rule: str, config: dict, job: dict, dtype: str | None = None) -> Memory:
+    """Peak of a job of a model rule. `job`: its wildcards, `model` among them; `dtype`: of the weights, if known."""
+    entry = config["models"][job["model"]]
+    device = "cuda" if config["device"] == "cuda" else plan.device_of(config)
+    on_gpu = device == "cuda"
+    shape, dtype = entry["geometry"], dtype or plan.precision(entry, device)
+    stage = "train" if rule in TRAINING_RULES else "evaluate" if rule in ("evaluate_arm", "make_pairs") else "profile"
+    if stage == "profile" and _exact(rule, config, job):
+        dtype = "float32"
+    models = 2 if rule == "profile_released" else 1
+    stored = "float32" if entry["source"].startswith(("pypi:", "path:random")) else "bfloat16"
+    file = models * _weights(shape, stored) / MIB
+    weights = models * _weights(shape, dtype) / MIB
+    todo = {"train": _training, "evaluate": _evaluation, "profile": _profile}[stage](
+        rule, config, job, shape, "bfloat16" if dtype == "nf4" else dtype, on_gpu
+    )
+    libraries = LIBRARIES[stage]["float32" if dtype == "float32" else "bfloat16"] + TOKENIZER * shape["vocab"] / MIB
+    pooled = _pooled(rule, config, job, shape) / MIB if stage == "profile" else 0.0
+    if on_gpu:
+        return Memory(libraries + CUDA + file + pooled, weights + todo / MIB)
+    if dtype == stored:
+        return Memory(libraries + file + pooled + todo / MIB, 0.0)
+    return Memory(max(LOADING + file + weights, libraries + weights + pooled + todo / MIB), 0.0)
+
+
+def _weights(shape: dict, dtype: str) -> float:
+    """Bytes of the weights; large models have a head of their own; 4-bit ones keep it and the embedding at 2 bytes."""
+    head = shape["vocab"] * shape["hidden"]
+    heads = head * (2 if shape["hidden"] > TIED else 1)
+    body = plan.parameters(shape) - head
+    return body * BYTES[dtype] + heads * (2 if dtype == "nf4" else BYTES[dtype])
+
+
+def _exact(rule: str, config: dict, job: dict) -> bool:
+    """Whether a profile's metric is always computed in float32."""
+    return any(METRICS[entry["metric"]].dtype == "float32" for entry in _profiles(rule, config, job))
+
+
+def _profiles(rule: str, config: dict, job: dict) -> list[dict]:
+    if rule not in ("profile_layers", "profile_twin"):
+        return []
+    names = [job["profile"]] if "profile" in job else config["select"]["profiles"]
+    return [config["profiles"][name] for name in names]
+
+
+def _profile(rule: str, config: dict, job: dict, shape: dict, dtype: str, on_gpu: bool) -> float:
+    entries = _profiles(rule, config, job) or [{"metric": "linear_cka"}]
+    return max(_one_profile(entry, shape, BYTES[dtype], on_gpu) for entry in entries)
+
+
+def _pooled(rule: str, config: dict, job: dict, shape: dict) -> float:
+    """Bytes of the pooled states of a batch of texts, on the host; RoPE profiles have none."""
+    entries = [entry for entry in _profiles(rule, config, job) if entry["metric"] != "rope_influence"]
+    texts = max((entry.get("batch_tokens", GPU_TOKENS) // work.TEXT_TOKENS for entry in entries), default=0)
+    if rule in ("profile_arm", "profile_released"):  # right texts alone, of both models
+        texts = 2 * work.pairs_of(config)
+    return texts * 32 * shape["n_layers"] * shape["hidden"]
+
+
+def _one_profile(entry: dict, shape: dict, b: float, on_gpu: bool) -> float:
+    n_layers, hidden, ffn, vocab = (shape[key] for key in ("n_layers", "hidden", "ffn", "vocab"))
+    batch = entry.get("batch_tokens", GPU_TOKENS)
+    if entry["metric"] != "rope_influence":
+        tokens = batch if on_gpu else min(batch, CPU_TOKENS)
+        return tokens * (n_layers * hidden * b + 3 * ffn * b + 16 * hidden)
+    method, length = entry.get("method", "output"), entry.get("text_tokens", 128)
+    signs = 1 if method in ("removal", "fisher") else 2
+    windows = min(entry.get("max_texts") or WINDOWS[method], max(1, batch // (signs * length)))
+    if method == "local":
+        return windows * length * (8 * n_layers * hidden + 12 * ffn)
+    logits = windows * (length - FIRST_POSITION) * vocab
+    return logits * (8 + 4 * signs) + windows * length * (4 * n_layers * hidden + 12 * signs * ffn)
+
+
+def _training(rule: str, config: dict, job: dict, shape: dict, dtype: str, on_gpu: bool) -> float:
+    training, b = config["training"], BYTES[dtype]
+    hidden, ffn, vocab, n_layers = (shape[key] for key in ("hidden", "ffn", "vocab", "n_layers"))
+    heads = (shape["n_heads"] + 2 * shape["n_kv_heads"]) * shape["head_dim"]
+    layers, above = adapted(rule, config, job, n_layers)
+    per_rank = 2 * (2 * hidden + heads) + 3 * (hidden + ffn)  # in + out of the seven linear maps, about
+    trained = layers * training["lora"]["rank"] * per_rank
+    tokens = training["max_length"]
+    activations = tokens * above * (12 * hidden + 3 * heads + 8 * ffn) * b
+    kept = training["max_tokens"] / training["epochs"] + 2 * training["heldout_examples"] * work.EXAMPLE_TOKENS
+    prefix = min(training["prefix_cache_gib"] * 2**30, kept * hidden * b) * (above < n_layers)
+    return activations + tokens * vocab * (b + 8) + 16 * trained + (0 if on_gpu else prefix)
+
+
+def adapted(rule: str, config: dict, job: dict, n_layers: int) -> tuple[int, int]:
+    """(layers with LoRA, layers from the first of them on) of a job, the most that its rules allow."""
+    if rule == "gain_layer" or "arm" not in job:
+        return n_layers, n_layers
+    entry = config["arms"][job["arm"]]
+    sets = [config["layer_sets"][entry[part]] for part in ("lora", "garfa", "temperature") if part in entry]
+    first = min((_first(rule_, n_layers) for rule_ in sets), default=0)
+    lora = config["layer_sets"].get(entry.get("lora"), {})
+    size = next((lora[key] for key in ("top", "bottom", "random", "spaced") if key in lora), n_layers - first)
+    return min(n_layers, round(size * n_layers) if size < 1 else int(size)), n_layers - first
+
+
+def _first(rule: dict, n_layers: int) -> int:
+    """The lowest layer that a layer set's rule can choose."""
+    if "depth" in rule:
+        return round(rule["depth"][0] * n_layers)
+    if "layers" in rule:
+        return min(rule["layers"])
+    if "segments" in rule:
+        return rule["segments"].index("1") * n_layers // 5
+    if "window" in rule:
+        start = rule["window"][0]
+        return int(start * n_layers if start < 1 else start)
+    return 0
+
+
+def _evaluation(rule: str, config: dict, job: dict, shape: dict, dtype: str, on_gpu: bool) -> float:
+    chosen, b = config["evaluation"], BYTES[dtype]
+    hidden, ffn, vocab, n_layers = (shape[key] for key in ("hidden", "ffn", "vocab", "n_layers"))
+    names = [job["benchmark"]] if "benchmark" in job else config["select"]["benchmarks"]
+    read, written = (max(work.sizes(config["benchmarks"][name])[place] for name in names) for place in (2, 3))
+    tokens = chosen["batch_tokens"] if on_gpu else min(chosen["batch_tokens"], chosen["batch_size"] * (read + written))
+    positions = min(chosen["batch_tokens"] // 4, chosen["batch_size"] * ANSWER_POSITIONS)
+    kept = 1 if written or on_gpu else 0  # while an answer is written; on cards also of a shared beginning
+    cache = kept * 2 * shape["n_kv_heads"] * shape["head_dim"] * n_layers * (b if on_gpu else 4)
+    return tokens * (cache + 2 * ffn * b + 8 * hidden) + 8 * positions * vocab
+
+
+def ask_mib(rule: str, config: dict, job: dict, attempt: int = 1) -> int:
+    """MiB of the host that a job asks for."""
+    if rule in plan.MODEL_RULES:
+        needed = memory(rule, config, job).host_mib * MARGIN
+    elif rule == "prepare_model":
+        needed = 1000 + 12 * plan.parameters(config["models"][job["model"]]["geometry"]) / MIB
+    else:
+        needed = LIGHT.get(rule, OTHER)[0]
+    scale = config["resources"]["memory_scale"] * ATTEMPT["memory"] ** (attempt - 1)
+    return math.ceil((needed + SNAKEMAKE) * scale)
+
+
+def ask_minutes(rule: str, config: dict, job: dict, attempt: int = 1) -> int:
+    """Minutes that a job asks for."""
+    if rule in plan.MODEL_RULES:
+        seconds = plan.modelled_seconds(rule, config, plan.device_of(config), job)
+        minutes = max(SHORTEST, SAFETY * seconds / 60)
+    elif rule == "prepare_model":
+        minutes = max(SHORTEST, SAFETY * plan.modelled_seconds(rule, config, "cuda", job) / 60)
+    else:
+        minutes = LIGHT.get(rule, OTHER)[1]
+    return math.ceil(minutes * config["resources"]["time_scale"] * ATTEMPT["time"] ** (attempt - 1))
+
+
+# What can be made smaller, in the order in which it is tried: what it is called, how to set it, values.
+SMALLER = {
+    "train": ("training.max_length", ("training", "max_length"), (384, 256, 192, 128)),
+    "evaluate": ("evaluation.batch_tokens", ("evaluation", "batch_tokens"), (8192, 4096, 2048, 1024)),
+}
+
+
+def refusal(config: dict, card_mib: float, cards: int = 1) -> str:
+    """Why a study does not fit on cards of `card_mib` MiB, `cards` of them for a job; empty if it does.
+
+    An evaluation's batch becomes smaller by itself (evaluation.batch_tokens), so it is asked with the smallest.
+    """
+    room = cards * (card_mib - CONTEXT)
+    for name in config["select"]["models"]:
+        for rule, job in _kinds(config, name):
+            smallest = _with(config, SMALLER["evaluate"][1], SMALLER["evaluate"][2][-1])
+            needed = memory(rule, smallest if rule == "evaluate_arm" else config, job).gpu_mib
+            if needed > room:
+                return (
+                    f"{rule} of {' '.join(job.values())}: needs {needed / 1024:.1f} GiB, the card has "
+                    f"{room / 1024:.1f} GiB free for it; try {_remedy(rule, config, job, room)}"
+                )
+    return ""
+
+
+def _kinds(config: dict, model: str) -> list[tuple[str, dict]]:
+    """One job of each kind that runs the model."""
+    jobs = [("profile_layers", {"model": model, "profile": profile}) for profile in config["select"]["profiles"]]
+    arms = [arm for arm in config["select"]["arms"] if model in config["arms"][arm].get("models", [model])]
+    jobs += [("train_arm", {"model": model, "arm": arm}) for arm in arms if arm != "base"]
+    return jobs + [("evaluate_arm", {"model": model, "benchmark": one}) for one in config["select"]["benchmarks"]]
+
+
+def _remedy(rule: str, config: dict, job: dict, room: float) -> str:
+    """The first smaller setting with which a job fits."""
+    changes = []
+    if rule == "train_arm":
+        key, path, values = SMALLER["train"]
+        changes += [(f"{key}: {value}", _with(config, path, value)) for value in values]
+    if "profile" in job:
+        path = ("profiles", job["profile"], "batch_tokens")
+        changes += [(f"{'.'.join(path)}: {n}", _with(config, path, n)) for n in (2048, 1024, 512, 256)]
+    path = ("models", job["model"], "dtype")
+    exact = rule == "profile_layers" and _exact(rule, config, job)
+    if not exact:
+        changes += [(f"{'.'.join(path)}: {dtype}", _with(config, path, dtype)) for dtype in ("bfloat16", "nf4")]
+    for said, changed in changes:
+        if memory(rule, changed, job).gpu_mib <= room:
+            return said
+    return "a larger card, more cards a job (gpus), or a smaller model"
+
+
+def _with(config: dict, path: tuple[str, ...], value) -> dict:
+    changed = copy.deepcopy(config)
+    inner = changed
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return changed

@@ -1,0 +1,149 @@
+"""Memory and time that jobs ask for: from the geometry, before anything is loaded; refusals that say what would fit."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from colocate import config as configuration
+from colocate import needs, plan
+
+ROOT = Path(__file__).resolve().parents[1]
+LLAMA = {"n_layers": 32, "n_heads": 32, "n_kv_heads": 8, "head_dim": 128, "hidden": 4096, "ffn": 14336, "vocab": 128256}
+MODEL = {"model": "llama"}
+
+
+@pytest.fixture
+def study(monkeypatch) -> dict:
+    """The default study on a model of Llama 3.1 8B's shape, on cards."""
+    monkeypatch.chdir(ROOT)
+    values = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+    values["models"]["llama"] = {"source": "hf:org/llama", "revision": "main", "geometry": LLAMA}
+    values["select"]["models"], values["device"] = ["llama"], "cuda"
+    return configuration.complete(values)
+
+
+def card(study: dict, rule: str, **job) -> float:
+    return needs.memory(rule, study, MODEL | job).gpu_mib
+
+
+def test_weights_dominate_a_large_model(study):
+    weights = 2 * plan.parameters(LLAMA) / 2**20
+    assert weights < card(study, "evaluate_arm", benchmark="mini_arc") < 1.4 * weights
+    study["models"]["llama"]["dtype"] = "nf4"
+    assert card(study, "evaluate_arm", benchmark="mini_arc") < 0.6 * weights
+
+
+def test_rope_profiles_are_float32_whatever_the_dtype(study):
+    study["models"]["llama"]["dtype"] = "nf4"
+    assert card(study, "profile_layers", profile="rope_output") > 4 * plan.parameters(LLAMA) / 2**20
+    assert card(study, "profile_layers", profile="sensitivity_all") < 2 * plan.parameters(LLAMA) / 2**20
+
+
+def test_a_released_fine_tune_is_a_second_model(study):
+    assert card(study, "profile_released") > 1.85 * card(study, "profile_arm")
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "values", "job"),
+    [
+        ("train_arm", ("training", "max_length"), (128, 512, 2048), {"arm": "standard_lora"}),
+        ("train_arm", ("training", "lora", "rank"), (8, 64, 256), {"arm": "standard_lora"}),
+        ("evaluate_arm", ("evaluation", "batch_tokens"), (512, 2048, 4000), {"benchmark": "gsm8k"}),
+        ("profile_layers", ("profiles", "rope_output", "max_texts"), (2, 4, 8), {"profile": "rope_output"}),
+        ("profile_layers", ("profiles", "rope_local", "text_tokens"), (64, 128, 512), {"profile": "rope_local"}),
+        ("profile_layers", ("profiles", "probe", "batch_tokens"), (512, 4096, 16384), {"profile": "probe"}),
+    ],
+)  # fmt: skip
+def test_more_tokens_or_parameters_need_more_memory(study, rule, path, values, job):
+    sizes = [card(needs._with(study, path, value), rule, **job) for value in values]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1]
+
+
+def test_layers_above_the_first_adapted_one_keep_their_activations(study):
+    late, early = (card(study, "train_arm", arm=arm) for arm in ("late", "early"))
+    assert late < early
+    assert needs.adapted("train_arm", study, {"arm": "late"}, 32) == (9, 9)
+    assert needs.adapted("train_arm", study, {"arm": "standard_lora"}, 32) == (32, 32)
+    assert needs.adapted("train_arm", study, {"arm": "mid_block"}, 32)[1] == 26  # segments 2 to 4 of 5 begin at layer 6
+    assert needs.adapted("train_arm", study, {"arm": "colocated"}, 32) == (9, 32)  # a profile may choose layer 0
+
+
+def test_host_memory_on_cards_is_about_the_file_and_not_the_work(study):
+    small, large = (
+        needs.memory("train_arm", needs._with(study, ("training", "max_length"), n), MODEL | {"arm": "standard_lora"})
+        for n in (128, 2048)
+    )
+    assert small.host_mib == large.host_mib
+    assert small.gpu_mib < large.gpu_mib
+
+
+def test_a_second_attempt_asks_for_half_as_much_memory_more_and_twice_the_time(study):
+    job = MODEL | {"arm": "colocated", "seed": "0"}
+    memory = [needs.ask_mib("train_arm", study, job, attempt) for attempt in (1, 2, 3)]
+    assert memory[1] == pytest.approx(1.5 * memory[0], abs=1)
+    assert memory[2] == pytest.approx(2.25 * memory[0], abs=3)
+    minutes = [needs.ask_minutes("train_arm", study, job, attempt) for attempt in (1, 2, 3)]
+    assert minutes == [minutes[0], 2 * minutes[0], 4 * minutes[0]]
+
+
+def test_both_scales_act_on_every_rule(study):
+    scaled = copy.deepcopy(study)
+    scaled["resources"] |= {"memory_scale": 2.0, "time_scale": 3.0}
+    for rule, job in (("train_arm", MODEL | {"arm": "late"}), ("contrast_arms", MODEL), ("prepare_model", MODEL)):
+        assert needs.ask_mib(rule, scaled, job) == pytest.approx(2 * needs.ask_mib(rule, study, job), abs=1)
+        assert needs.ask_minutes(rule, scaled, job) == pytest.approx(3 * needs.ask_minutes(rule, study, job), abs=2)
+
+
+def test_time_is_three_times_the_estimate(study):
+    study["training"]["max_tokens"] = 100_000_000
+    job = MODEL | {"arm": "colocated", "seed": "0"}
+    seconds = plan.modelled_seconds("train_arm", study, "cuda", job)
+    assert seconds > 3600
+    assert needs.ask_minutes("train_arm", study, job) == pytest.approx(3 * seconds / 60, abs=1)
+
+
+def test_enough_for_snakemake_beside_every_job(study):
+    for rule in plan.RULES:
+        assert needs.ask_mib(rule, study, MODEL) >= 500
+
+
+def test_what_fits_is_not_refused(study):
+    study["select"]["profiles"] = ["sensitivity_all", "rope_output"]
+    assert needs.refusal(study, 80 * 1024) == ""
+
+
+def test_a_refusal_says_what_is_needed_what_there_is_and_what_would_fit(study):
+    study["select"]["profiles"] = ["sensitivity_all"]
+    said = needs.refusal(study, 12 * 1024)
+    assert "needs 1" in said  # GiB
+    assert "the card has 11.3 GiB" in said
+    assert "models.llama.dtype: nf4" in said
+    tried = needs._with(study, ("models", "llama", "dtype"), "nf4")
+    assert "sensitivity_all" not in needs.refusal(tried, 12 * 1024)
+
+
+def test_float32_profiles_are_refused_with_a_larger_card_as_the_way_out(study):
+    study["select"]["profiles"] = ["rope_output"]
+    said = needs.refusal(study, 24 * 1024)
+    assert said.startswith("profile_layers of llama rope_output: needs ")
+    assert "larger card" in said
+    assert needs.refusal(study, 24 * 1024, cards=2) == ""
+
+
+def test_long_rows_are_refused_with_a_length_that_fits(study):
+    study["select"]["profiles"] = []
+    study["training"]["max_length"] = 8192
+    said = needs.refusal(study, 24 * 1024)
+    assert "training.max_length: " in said
+    length = int(said.rsplit(" ", 1)[1])
+    assert needs.refusal(needs._with(study, ("training", "max_length"), length), 24 * 1024) == ""
+
+
+def test_an_evaluation_makes_its_batch_smaller_by_itself(study):
+    study["select"] |= {"profiles": [], "arms": ["base"], "benchmarks": ["gsm8k"]}
+    study["evaluation"] |= {"batch_tokens": 200_000, "batch_size": 512}
+    assert card(study, "evaluate_arm", benchmark="gsm8k") > 24 * 1024
+    assert needs.refusal(study, 24 * 1024) == ""
