@@ -6,7 +6,7 @@ import sys
 import pytest
 import yaml
 
-from colocate import config
+from colocate import config, config_schema
 from colocate.errors import InputError
 from colocate.profiles import METRICS
 from conftest import ROOT
@@ -90,7 +90,7 @@ def put(study: dict, path: str, value) -> dict:
         (
             "arms/lora_sensitive/variant",
             "adalora",
-            "arms.lora_sensitive.variant: found 'adalora'; it must be one of lora",
+            "arms.lora_sensitive.variant: found 'adalora' (did you mean lora?); it must be one of lora",
         ),
         (
             "arms/lora_sensitive/temperature",
@@ -111,7 +111,7 @@ def put(study: dict, path: str, value) -> dict:
         (
             "training/lora/variant",
             "qlora",
-            "training.lora.variant: found 'qlora'; it must be one of lora, dora, rslora",
+            "training.lora.variant: found 'qlora' (did you mean lora?); it must be one of lora, dora, rslora",
         ),
         ("gain/block_width", 1, "gain.block_width: found 1; it must be at least 2"),
         ("twins/random", -1, "twins.random: found -1; it must be at least 0"),
@@ -185,7 +185,7 @@ def test_entries_of_lists_are_completed_too(study):
 
 
 def test_the_schema_offers_exactly_the_registered_metrics_and_their_settings():
-    properties = config.schema()["properties"]
+    properties = config_schema.load()["properties"]
     profile = properties["profiles"]["additionalProperties"]["properties"]
     of_base = {name: metric for name, metric in METRICS.items() if metric.needs != "arm"}
     assert set(profile["metric"]["enum"]) == set(of_base)
@@ -273,9 +273,9 @@ def test_every_key_has_a_description_and_the_readme_holds_them_all():
         elif part.get("type") == "object":
             assert extra is False, f"{path} is open"
 
-    walk(config.schema(), "")
+    walk(config_schema.load(), "")
     sys.path.insert(0, str(ROOT / "config"))
     import make_readme
 
     written = (ROOT / "config/README.md").read_text()
-    assert written == make_readme.INTRODUCTION + config.reference_table(), "run python config/make_readme.py"
+    assert written == make_readme.INTRODUCTION + config_schema.reference_table(), "run python config/make_readme.py"

@@ -5,18 +5,14 @@ the workflow is parsed on every start.
 """
 
 import copy
-import difflib
-import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
-from colocate import gain
+from colocate import config_files, config_schema, gain, layer_sets, study_files
 from colocate.errors import InputError
 from colocate.layer_sets import PARTS
 from colocate.profiles import METRICS
 
-SCHEMA = Path(__file__).resolve().parents[2] / "workflow/schemas/config.schema.yaml"
 SET_RULES = (
     *("top", "bottom", "segments", "depth", "random", "spaced", "window", "shift", "layers", "all", "union", "minus"),
 )
@@ -24,90 +20,56 @@ RELEASED = "released"  # in paths, the name of a model's released fine-tune amon
 FEWEST_RATES = 3  # with fewer learning rates, every choice is at the edge of its list
 
 
-def schema() -> dict:
-    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
-
-
-def _where(path) -> str:
-    return ".".join(str(part) for part in path) or "the top level"
-
-
-def _allowed(error) -> str:
-    """Say what one schema violation found and what would be right."""
-    found = "nothing (null)" if error.instance is None else repr(error.instance)
-    kind, rule = error.validator, error.validator_value
-    if kind == "additionalProperties":
-        known = sorted(error.schema.get("properties", {}))
-        unknown = sorted(set(error.instance) - set(known))
-        near = difflib.get_close_matches(unknown[0], known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        return f"unknown key {unknown[0]}{hint} Allowed: {', '.join(known)}"
-    if kind == "required":
-        missing = [key for key in rule if key not in error.instance]
-        return f"key {missing[0]} is missing"
-    said = {
-        "type": f"must be of type {rule}",
-        "enum": f"must be one of {', '.join(map(str, rule))}" if kind == "enum" else "",
-        "const": f"must be {rule}",
-        "pattern": f"must match {rule}",
-        "minimum": f"must be at least {rule}",
-        "exclusiveMinimum": f"must be above {rule}",
-        "maximum": f"must be at most {rule}",
-        "exclusiveMaximum": f"must be below {rule}",
-        "minItems": f"must have at least {rule} entries",
-        "maxItems": f"must have at most {rule} entries",
-        "uniqueItems": "must not name anything twice",
-        "minProperties": f"must have at least {rule} entry",
-    }.get(kind, error.message)
-    about = error.schema.get("description", "")
-    return f"found {found}; it {said}" + (f" ({about.rstrip('.')})" if about else "")
-
-
-def _with_defaults(value, part: dict, definitions: dict):
-    """Fill in the defaults that the schema states, all the way down."""
-    if "$ref" in part:
-        part = definitions[part["$ref"].rsplit("/", 1)[1]]
-    if isinstance(value, dict):
-        for key, inner in part.get("properties", {}).items():
-            if key not in value and "default" in inner:
-                value[key] = copy.deepcopy(inner["default"])
-            if key in value:
-                value[key] = _with_defaults(value[key], inner, definitions)
-        extra = part.get("additionalProperties")
-        if isinstance(extra, dict):
-            for key in value:
-                value[key] = _with_defaults(value[key], extra, definitions)
-    if isinstance(value, list) and "items" in part:
-        value = [_with_defaults(one, part["items"], definitions) for one in value]
-    return value
-
-
-def complete(config: dict) -> dict:
+def complete(config: dict, files: Sequence[str | Path] = ()) -> dict:
     """Check a merged config against the schema and its own cross-references; return it with every default filled in.
 
-    Raises InputError naming the key's path, what was found and what is allowed.
+    `files`: those that it was merged from, in the order of the merge. Raises InputError naming the key's path, its file
+    and line, what was found and what is allowed.
     """
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
 
-    rules = schema()
+    config_files.check(files)
+    rules = config_schema.load()
     config = copy.deepcopy(dict(config))
-    error = best_match(Draft202012Validator(rules).iter_errors(config))
-    if error is not None:
-        raise InputError(f"config: {_where(error.absolute_path)}: {_allowed(error)}")
-    config = _with_defaults(config, rules, rules["$defs"])
-    _check_references(config)
+    try:
+        error = best_match(Draft202012Validator(rules).iter_errors(config))
+        if error is not None:
+            raise WrongKey(config_schema.path_of(error.absolute_path), config_schema.violation(error))
+        config = config_schema.with_defaults(config, rules, rules["$defs"])
+        _check_references(config)
+    except WrongKey as error:
+        raise InputError(_located(error.key, error.said, files)) from None
     config["select"]["arms"] = [name for arm in config["select"]["arms"] for name in _draw_names(config, arm)]
     config["arms"] = _expand_draws(config)
     return config
 
 
+class WrongKey(InputError):
+    """A key of the config that is not as it should be, before anyone knows which file it is from."""
+
+    def __init__(self, key: str, said: str):
+        super().__init__(f"config: {key}: {said}")
+        self.key, self.said = key, said
+
+
+def check_machine(study: dict, files: Sequence[str | Path] = (), mirror: str = "") -> None:
+    """InputError naming all that a completed config selects and that is not on this machine (study_files)."""
+    found = [_located(key, said, files) for key, said in study_files.problems(study, mirror)]
+    if found:
+        raise InputError("\n".join(found))
+
+
+def _located(key: str, said: str, files: Sequence[str | Path]) -> str:
+    place = config_files.place(key, files)
+    return f"config: {key}{f' ({place})' if place else ''}: {said}"
+
+
 def _need(condition: bool, key: str, found, allowed) -> None:
     if not condition:
-        choice = ", ".join(map(str, allowed)) if isinstance(allowed, list) else allowed
-        near = difflib.get_close_matches(str(found), allowed, n=1) if isinstance(allowed, list) else []
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise InputError(f"config: {key}: found {found!r}{hint}; allowed: {choice}")
+        choice = ", ".join(map(str, allowed)) or "nothing yet" if isinstance(allowed, list) else allowed
+        hint = config_schema.near(found, allowed) if isinstance(allowed, list) else ""
+        raise WrongKey(key, f"found {found!r}{hint}; allowed: {choice}")
 
 
 def _check_references(config: dict) -> None:
@@ -137,8 +99,13 @@ def _check_references(config: dict) -> None:
             _need(
                 needed in source, f"mixture.sources[{number}].{needed}", "nothing", f"what kind {source['kind']} reads"
             )
+    for kind in ("arms", "layer_sets"):
+        for name, entry in config[kind].items():
+            for model in entry.get("models", []):
+                _need(model in config["models"], f"{kind}.{name}.models", model, sorted(config["models"]))
     _check_statistics(config)
     _check_selected_sets(config)
+    _check_sizes(config)
 
 
 def _check_models(models: dict) -> None:
@@ -228,6 +195,8 @@ def _check_arm(name: str, arm: dict, arms: dict, sets: dict) -> None:
 
 def _check_statistics(config: dict) -> None:
     chosen, profiles, selected = config["statistics"], config["profiles"], config["select"]["profiles"]
+    for name in chosen["primary_against"]:
+        _need(name in config["arms"], "statistics.primary_against", name, sorted(config["arms"]))
     _need(chosen["reference"] in config["arms"], "statistics.reference", chosen["reference"], sorted(config["arms"]))
     for key, metric in (("primary_sensitivity", "sensitivity"), ("primary_rope", "rope_influence")):
         allowed = sorted(name for name in selected if profiles[name]["metric"] == metric)
@@ -268,6 +237,25 @@ def _check_selected_sets(config: dict) -> None:
                     select["profiles"],
                     f"a list with {by} in it: arm {name} uses layer set {set_name}, which is made from it",
                 )
+
+
+def _check_sizes(config: dict) -> None:
+    """Every set of a selected arm has its layers in every selected model, as far as that needs no profile."""
+    select = config["select"]
+    for model in select["models"]:
+        n_layers = config["models"][model]["geometry"]["n_layers"]
+        for arm in select["arms"]:
+            for name in arm_sets(config, arm) if model in config["arms"][arm].get("models", [model]) else ():
+                rule = config["layer_sets"][name]
+                try:
+                    for kind in ("top", "bottom", "random"):
+                        if kind in rule:
+                            layer_sets.count(rule[kind], n_layers, f"layer_sets.{name}")
+                    if not {"top", "bottom", "random", "union", "minus", "shift"} & set(rule):
+                        layer_sets.select(name, rule, n_layers)
+                except InputError as error:
+                    said = str(error).removeprefix(f"layer_sets.{name}: ")
+                    raise WrongKey(f"layer_sets.{name}", f"{said} (model {model}, arm {arm})") from None
 
 
 def _draw_names(config: dict, arm: str) -> list[str]:
@@ -333,32 +321,3 @@ def same_arms(config: dict) -> dict[str, str]:
             (other for other in first if first[other] == other and expanded_arm(config, other) == entry), arm
         )
     return first
-
-
-def reference_table(rules: dict | None = None) -> str:
-    """The Markdown tables of config/README.md: every key with type, default and description, out of the schema."""
-    rules = rules or schema()
-    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
-
-    def describe(part: dict) -> str:
-        if "enum" in part:
-            return " \\| ".join(map(str, part["enum"]))
-        return part.get("type", str(part.get("const", ""))).replace("const", "")
-
-    def walk(prefix: str, part: dict) -> None:
-        if "$ref" in part:
-            part = {**rules["$defs"][part["$ref"].rsplit("/", 1)[1]], **{k: v for k, v in part.items() if k != "$ref"}}
-        default = part.get("default", "")
-        shown = "" if default in ("", {}) else f"`{default}`"
-        if prefix:
-            lines.append(f"| `{prefix}` | {describe(part)} | {shown} | {part.get('description', '')} |")
-        children = itertools.chain(part.get("properties", {}).items())
-        for key, inner in children:
-            walk(f"{prefix}.{key}" if prefix else key, inner)
-        if isinstance(part.get("additionalProperties"), dict):
-            walk(f"{prefix}.NAME", part["additionalProperties"])
-        if part.get("items", {}).get("type") == "object":
-            walk(f"{prefix}[]", part["items"])
-
-    walk("", rules)
-    return "\n".join(lines) + "\n"

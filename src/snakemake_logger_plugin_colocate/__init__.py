@@ -34,6 +34,8 @@ NOISE = (
     "Elapsed time: ",
     "SLURM run ID: ",
     "Cleaning up SLURM log files",
+    "Reasons:",
+    "This was a dry-run",
 )
 NOISY_EVENTS = (
     LogEvent.WORKFLOW_STARTED,

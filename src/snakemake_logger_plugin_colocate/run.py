@@ -5,7 +5,9 @@ through. Styles: head, done, failed, faint, plain.
 """
 
 import os
+import shlex
 import shutil
+import sys
 import textwrap
 from pathlib import Path
 
@@ -52,6 +54,7 @@ class Run:
         self.started: float | None = None
         self.latest = 0.0
         self.nothing_to_do = self.interrupted = self.complete = False
+        self.refused = False
         self.full_log = ""
 
     def see(self, event, message: str, fields: dict) -> Lines | None:
@@ -191,7 +194,11 @@ class Run:
         return [*lines, *([("plain", f"  log   {log}")] if log else [])]
 
     def _error(self, message: str, fields: dict) -> Lines | None:
-        """A shell command's exit status says less than the block of its job, which follows."""
+        """A shell command's exit status says less than the block of its job, which follows. Before any job, what the
+        workflow refuses is said without Snakemake's frames, and a config file that is no YAML with its line."""
+        if self.started is None and (refused := text.refusal(message)):
+            self.refused = True
+            return [("failed", "Colocate cannot start:"), *(("plain", f"  {line}") for line in refused)]
         if fields.get("exception") == "RuleException" and "CalledProcessError in file" in message:
             return []
         return self._message(message, fields)
@@ -254,11 +261,13 @@ class Run:
 
     def closing_lines(self) -> Lines:
         """The last words: the result, or what failed and how to go on."""
-        if self.dryrun:
-            return []
+        if self.refused:
+            return [("plain", "Nothing has been run. Put this right, and start again: " + self._again())]
         config = plan.announced()
         if self.nothing_to_do:
             return self._report_lines(config)
+        if self.dryrun:
+            return self._dry_run_lines()
         if self.started is None:
             return []
         if self.failed and not self.interrupted:
@@ -299,11 +308,18 @@ class Run:
             lines.append(("faint", f"  Snakemake's own log: {_short(self.full_log)}"))
         return [*lines, *self._resume_lines()]
 
+    def _dry_run_lines(self) -> Lines:
+        if not self.total:
+            return []
+        return [("head", f"\nNothing has been run; {text.plural(self.total, 'job')} would be. To run: {self._again()}")]
+
     def _resume_lines(self) -> Lines:
-        command = os.environ.get("COLOCATE_COMMAND") or self.command or "snakemake"
-        return [
-            ("plain", "What is finished is kept, and a training goes on from its last checkpoint. To go on: " + command)
-        ]
+        kept = "What is finished is kept, and a training goes on from its last checkpoint. To go on: "
+        return [("plain", kept + self._again())]
+
+    def _again(self) -> str:
+        """The command that goes on, or does what a dry run showed."""
+        return os.environ.get("COLOCATE_COMMAND") or self.command or text.command(shlex.join(sys.argv))
 
 
 def _short(path: str) -> str:
