@@ -46,7 +46,7 @@ def put(study: dict, path: str, value) -> dict:
         (
             "layer_sets/sensitive",
             {"top": 3},
-            "layer_sets.sensitive: found 'no by'; allowed: by: a profile, or layer_gain",
+            "layer_sets.sensitive: by is missing; add by: a profile, or layer_gain",
         ),
         ("layer_sets/sensitive", {"top": 3, "by": "x"}, "layer_sets.sensitive.by: found 'x'; allowed: curvature"),
         ("layer_sets/sensitive", {}, "layer_sets.sensitive: found 'no rule'; allowed: exactly one of top, bottom"),
@@ -86,7 +86,11 @@ def put(study: dict, path: str, value) -> dict:
             "match mid_block",
             "arms.random.budget: found 'match mid_block'; allowed: an arm without",
         ),
-        ("arms/garfa_sensitive/variant", "dora", "arms.garfa_sensitive.variant: found 'no lora'; allowed: lora"),
+        (
+            "arms/garfa_sensitive/variant",
+            "dora",
+            "arms.garfa_sensitive: lora is missing; add lora: a layer set (variant",
+        ),
         (
             "arms/lora_sensitive/variant",
             "adalora",
@@ -98,7 +102,7 @@ def put(study: dict, path: str, value) -> dict:
             "arms.lora_sensitive.temperature: found 'nowhere' (did you mean",
         ),
         ("arms/lora_sensitive/lora_plus_ratio", 0.5, "lora_plus_ratio: found 0.5; it must be at least 1"),
-        ("arms/lora_sensitive/scale", "as_published", "arms.lora_sensitive.scale: found 'no budget'; allowed: budget"),
+        ("arms/lora_sensitive/scale", "as_published", "arms.lora_sensitive: budget is missing; add budget: match ARM"),
         ("arms/released", {"lora": "sensitive"}, "arms: found 'released'; allowed: another name"),
         ("training/tuning/lr_lora", [1e-4, 1e-3], "training.tuning.lr_lora: found [0.0001, 0.001]; allowed: an empty"),
         (
@@ -141,7 +145,7 @@ def put(study: dict, path: str, value) -> dict:
         ),
         ("models/smollm2-135m/released", "x", "models.smollm2-135m.released: found 'x'; allowed: "),
         ("models/smollm2-135m/source", "http://x", "models.smollm2-135m.source: found 'http://x'; it must match"),
-        ("models/smollm2-135m/source", "hf:a/b", "models.smollm2-135m: found 'no revision'; allowed: revision"),
+        ("models/smollm2-135m/source", "hf:a/b", "models.smollm2-135m: revision is missing; add revision: the commit"),
         ("models/smollm2-135m/geometry/n_kv_heads", 2, "n_kv_heads: found 2; allowed: a divisor of n_heads = 9"),
         ("models/smollm2-135m/geometry/n_heads", "9", "geometry.n_heads: found '9'; it must be of type integer"),
         ("statistics/reference", "x", "statistics.reference: found 'x'; allowed: base, block_1"),

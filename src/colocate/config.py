@@ -17,6 +17,7 @@ SET_RULES = (
     *("top", "bottom", "segments", "depth", "random", "spaced", "window", "shift", "layers", "all", "union", "minus"),
 )
 RELEASED = "released"  # in paths, the name of a model's released fine-tune among its arms
+DIGESTS = {"sha256": "the digest of its wheel", "revision": "the commit of the hub model"}  # what pins a source
 FEWEST_RATES = 3  # with fewer learning rates, every choice is at the edge of its list
 
 
@@ -35,22 +36,27 @@ def complete(config: dict, files: Sequence[str | Path] = ()) -> dict:
     try:
         error = best_match(Draft202012Validator(rules).iter_errors(config))
         if error is not None:
-            raise WrongKey(config_schema.path_of(error.absolute_path), config_schema.violation(error))
+            unknown = config_schema.unknown_keys(error)[:1]
+            at = config_schema.path_of([*error.absolute_path, *unknown])
+            raise WrongKey(config_schema.path_of(error.absolute_path), config_schema.violation(error), at)
         config = config_schema.with_defaults(config, rules, rules["$defs"])
         _check_references(config)
     except WrongKey as error:
-        raise InputError(_located(error.key, error.said, files)) from None
+        raise InputError(_located(error.key, error.said, files, error.at)) from None
     config["select"]["arms"] = [name for arm in config["select"]["arms"] for name in _draw_names(config, arm)]
     config["arms"] = _expand_draws(config)
     return config
 
 
 class WrongKey(InputError):
-    """A key of the config that is not as it should be, before anyone knows which file it is from."""
+    """A key of the config that is not as it should be, before anyone knows which file it is from.
 
-    def __init__(self, key: str, said: str):
+    `at`: the key to look for in the files, if not this one.
+    """
+
+    def __init__(self, key: str, said: str, at: str = ""):
         super().__init__(f"config: {key}: {said}")
-        self.key, self.said = key, said
+        self.key, self.said, self.at = key, said, at or key
 
 
 def check_machine(study: dict, files: Sequence[str | Path] = (), mirror: str = "") -> None:
@@ -60,8 +66,8 @@ def check_machine(study: dict, files: Sequence[str | Path] = (), mirror: str = "
         raise InputError("\n".join(found))
 
 
-def _located(key: str, said: str, files: Sequence[str | Path]) -> str:
-    place = config_files.place(key, files)
+def _located(key: str, said: str, files: Sequence[str | Path], at: str = "") -> str:
+    place = config_files.place(at or key, files)
     return f"config: {key}{f' ({place})' if place else ''}: {said}"
 
 
@@ -70,6 +76,11 @@ def _need(condition: bool, key: str, found, allowed) -> None:
         choice = ", ".join(map(str, allowed)) or "nothing yet" if isinstance(allowed, list) else allowed
         hint = config_schema.near(found, allowed) if isinstance(allowed, list) else ""
         raise WrongKey(key, f"found {found!r}{hint}; allowed: {choice}")
+
+
+def _require(entry: dict, needed: str, key: str, what: str) -> None:
+    if needed not in entry:
+        raise WrongKey(key, f"{needed} is missing; add {needed}: {what}")
 
 
 def _check_references(config: dict) -> None:
@@ -96,9 +107,7 @@ def _check_references(config: dict) -> None:
     for number, source in enumerate(config["mixture"]["sources"]):
         needed = {"jsonl": "path", "hub": "dataset"}.get(source["kind"])
         if needed:
-            _need(
-                needed in source, f"mixture.sources[{number}].{needed}", "nothing", f"what kind {source['kind']} reads"
-            )
+            _require(source, needed, f"mixture.sources[{number}]", f"what kind {source['kind']} reads")
     for kind in ("arms", "layer_sets"):
         for name, entry in config[kind].items():
             for model in entry.get("models", []):
@@ -112,7 +121,7 @@ def _check_models(models: dict) -> None:
     for name, model in models.items():
         needed = {"pypi": "sha256", "hf": "revision"}.get(model["source"].split(":")[0])
         if needed:
-            _need(needed in model, f"models.{name}", "no " + needed, f"{needed}, so that the model is always the same")
+            _require(model, needed, f"models.{name}", f"{DIGESTS[needed]}, so that the model is always the same")
         shape = model["geometry"]
         _need(
             shape["n_heads"] % shape["n_kv_heads"] == 0,
@@ -152,7 +161,7 @@ def _check_sets(sets: dict, profiles: dict) -> None:
         kinds = [kind for kind in SET_RULES if kind in rule]
         _need(len(kinds) == 1, f"layer_sets.{name}", kinds or "no rule", f"exactly one of {', '.join(SET_RULES)}")
         if kinds[0] in ("top", "bottom"):
-            _need("by" in rule, f"layer_sets.{name}", "no by", "by: a profile, or layer_gain")
+            _require(rule, "by", f"layer_sets.{name}", "a profile, or layer_gain")
             _need(
                 rule["by"] in [*profiles, *gain.PROFILES.values()],
                 f"layer_sets.{name}.by",
@@ -177,12 +186,13 @@ def _check_arm(name: str, arm: dict, arms: dict, sets: dict) -> None:
     _need(name == "base" or set(PARTS) & set(arm), f"arms.{name}", arm, "lora, garfa and/or temperature: a layer set")
     _need(name != "base" or not arm, "arms.base", arm, "{}: base is the untrained model")
     for key in ("variant", "lora_plus_ratio", "rank", "alpha", "targets", "lr_lora"):
-        _need(key not in arm or "lora" in arm, f"arms.{name}.{key}", "no lora", "lora: this key is about LoRA")
+        if key in arm:
+            _require(arm, "lora", f"arms.{name}", f"a layer set ({key} is about LoRA)")
     if "budget" in arm:
         other = arm["budget"].removeprefix("match ")
         choices = sorted(set(arms) - {name, "base"})
         _need(other in choices, f"arms.{name}.budget", other, choices)
-        _need("lora" in arm, f"arms.{name}.budget", "no lora", "lora: a budget sets LoRA's ranks")
+        _require(arm, "lora", f"arms.{name}", "a layer set (a budget sets LoRA's ranks)")
         _need(
             "budget" not in arms[other],
             f"arms.{name}.budget",
@@ -190,7 +200,7 @@ def _check_arm(name: str, arm: dict, arms: dict, sets: dict) -> None:
             f"an arm without a budget of its own; {other} has one",
         )
     if arm.get("scale") == "as_published":
-        _need("budget" in arm, f"arms.{name}.scale", "no budget", "budget: only a matched rank changes the scale")
+        _require(arm, "budget", f"arms.{name}", "match ARM (only a matched rank changes the scale)")
 
 
 def _check_statistics(config: dict) -> None:
@@ -204,7 +214,7 @@ def _check_statistics(config: dict) -> None:
             chosen[key] in allowed,
             f"statistics.{key}",
             chosen[key],
-            allowed or f"a selected profile of metric {metric}",
+            allowed or f"a profile of metric {metric} that select.profiles holds: add one there",
         )
     if any(config["twins"].values()):
         made = profiles[chosen["primary_sensitivity"]].get("pairs") == "made"

@@ -43,13 +43,19 @@ def _looks_like(value, wanted: str) -> str:
     return ""
 
 
+def unknown_keys(error) -> list[str]:
+    """Of a violation: the keys that the schema does not know."""
+    known = error.schema.get("properties", {}) if error.validator == "additionalProperties" else error.instance
+    return sorted(map(str, set(error.instance) - set(known))) if isinstance(error.instance, dict) else []
+
+
 def violation(error) -> str:
     """Say what one schema violation found and what would be right."""
     found = "nothing (null)" if error.instance is None else repr(error.instance)
     kind, rule = error.validator, error.validator_value
     if kind == "additionalProperties":
         known = sorted(error.schema.get("properties", {}))
-        unknown = sorted(map(str, set(error.instance) - set(known)))
+        unknown = unknown_keys(error)
         meant = difflib.get_close_matches(unknown[0], known, n=1)
         hint = f"; did you mean {meant[0]}?" if meant else "."
         return f"unknown key {unknown[0]}{hint} Allowed: {', '.join(known)}"

@@ -341,7 +341,7 @@ def load_model(folder: str | Path, dtype: str, device: str, *, geometry: dict | 
     if dtype not in DTYPES:
         raise InputError(f"dtype: found {dtype!r}, allowed: {', '.join(DTYPES)}")
     if dtype == "nf4" and find_spec("bitsandbytes") is None:
-        raise InputError("dtype: nf4 needs bitsandbytes, which is not installed: pip install 'colocate[gpu]'")
+        raise InputError("dtype: nf4 needs bitsandbytes, which is not installed: make env EXTRAS=gpu")
     if geometry:
         check_geometry(read_geometry(folder) | {"dtype": dtype}, geometry, str(folder))
 

@@ -28,7 +28,7 @@ try:
         configuration.check_machine(STUDY, CONFIG_FILES, DATASETS)
         bad_rows = data_of_pairs.check(*(STUDY["pairs"][kind] for kind in ("files", "paraphrases", "texts")))
         if bad_rows:
-            raise InputError("pairs: what a row must hold is said in data/pairs/README.md\n" + "\n".join(bad_rows))
+            raise InputError("pairs (files: config, pairs; rows: data/pairs/README.md)\n" + "\n".join(bad_rows))
         if driver.runs_jobs(sys.argv[1:]):
             driver.claim()
 except InputError as error:
