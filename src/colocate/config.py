@@ -59,9 +59,9 @@ class WrongKey(InputError):
         self.key, self.said, self.at = key, said, at or key
 
 
-def check_machine(study: dict, files: Sequence[str | Path] = (), mirror: str = "") -> None:
+def check_machine(study: dict, files: Sequence[str | Path] = (), mirror: str = "", planning: bool = False) -> None:
     """InputError naming all that a completed config selects and that is not on this machine (study_files)."""
-    found = [_located(key, said, files) for key, said in study_files.problems(study, mirror)]
+    found = [_located(key, said, files) for key, said in study_files.problems(study, mirror, planning)]
     if found:
         raise InputError("\n".join(found))
 

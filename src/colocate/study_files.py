@@ -18,12 +18,13 @@ BUILT_IN = Path("data/benchmarks")
 TASK_NAME = re.compile(rb"""(?m)^(?:(?:["']?(?:task|group|tag)["']?:)|\s*-)[ \t]+["']?([\w./-]+)["']?[ \t]*(?:#.*)?$""")
 
 
-def problems(study: dict, mirror: str = "") -> list[tuple[str, str]]:
+def problems(study: dict, mirror: str = "", planning: bool = False) -> list[tuple[str, str]]:
     """[(key of the config, what was found there and what to do)] of a completed config; empty if all is there.
 
-    `mirror`: the folder that hub data sets are read from; "" where they are fetched.
+    `mirror`: the folder that hub data sets are read from; "" where they are fetched. `planning`: nothing will run, so
+    that the models may be on another machine.
     """
-    return [*_models(study), *_mixture(study), *_benchmarks(study), *(_mirrored(study, mirror) if mirror else ())]
+    return [*([] if planning else _models(study)), *_mixture(study), *_benchmarks(study), *(_mirrored(study, mirror) if mirror else ())]
 
 
 def _models(study: dict) -> list[tuple[str, str]]:

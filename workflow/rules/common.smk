@@ -25,7 +25,7 @@ try:
     STUDY = configuration.complete(config, CONFIG_FILES)
     DATASETS = STUDY["datasets_root"] or os.environ.get("COLOCATE_DATASETS", "")  # a mirror, or nothing: then fetched
     if workflow.is_main_process:
-        configuration.check_machine(STUDY, CONFIG_FILES, DATASETS)
+        configuration.check_machine(STUDY, CONFIG_FILES, DATASETS, planning=not driver.runs_jobs(sys.argv[1:]))
         bad_rows = data_of_pairs.check(*(STUDY["pairs"][kind] for kind in ("files", "paraphrases", "texts")))
         if bad_rows:
             raise InputError("pairs (files: config, pairs; rows: data/pairs/README.md)\n" + "\n".join(bad_rows))
