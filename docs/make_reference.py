@@ -1,12 +1,15 @@
-"""Write docs/rules.md and docs/metrics.md, out of the workflow and of the registry of metrics. Run after a change of either.
+"""Write rules.md and metrics.md, out of the workflow and of the registry of metrics. Run after a change of either.
 
-    python docs/make_reference.py
+python docs/make_reference.py [FOLDER]      FOLDER: instead of docs/
 """
 
 import ast
 import re
 import sys
+import textwrap
 from pathlib import Path
+
+import yaml
 
 from colocate import config_schema, files
 from colocate.profiles import METRICS
@@ -32,11 +35,12 @@ NEEDS = {
 }
 
 
-def workflow_rules() -> list:
-    """The rules of the default study, as Snakemake parses them in this folder."""
+def workflow_rules() -> tuple[list, set[str]]:
+    """The rules of the default study that write files, as Snakemake parses them; names of those of the driver."""
     from snakemake.api import SnakemakeApi
     from snakemake.settings.types import OutputSettings, ResourceSettings, StorageSettings
 
+    sys.argv = ["snakemake", "--dry-run"]  # the workflow asks whether jobs are going to run
     with SnakemakeApi(OutputSettings(quiet=None)) as api:
         parsed = api.workflow(
             resource_settings=ResourceSettings(cores=1),
@@ -50,41 +54,35 @@ def workflow_rules() -> list:
 
 def rules_page() -> str:
     rules, local = workflow_rules()
+    study = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))["study"]
     text = [
-        "# Rules\n",
+        "# Rules\n\n",
         WRITTEN,
-        "One rule is one script, `workflow/scripts/RULE.py`, which runs by hand as well (`--help`). Files are those of a\n"
-        "study STUDY; `{...}` are wildcards. *driver*: runs where `snakemake` was started. *job*: goes to the cluster\n"
-        "under `--profile slurm`. *model*: a job that loads the model, on a GPU where there is one. Every rule also\n"
-        "writes its log and Snakemake's own measurements below `logs/STUDY/RULE/`. What each file holds:\n"
+        "One rule is one script, `workflow/scripts/RULE.py`, which runs by hand as well (`--help`). Files are\n"
+        "those of a study STUDY; `{...}` are wildcards. *driver*: runs where `snakemake` was started. *job*: goes to\n"
+        "the cluster under `--profile slurm`. *model*: a job that loads the model, on a GPU where there is one. Every\n"
+        "rule also writes its log and Snakemake's own measurements below `logs/STUDY/RULE/`. What each file holds:\n"
         "[files](files.md).\n",
     ]
     by_stage: dict[str, list] = {}
     for rule in rules:
         by_stage.setdefault(Path(str(rule.snakefile)).stem, []).append(rule)
     for stage in [*STAGES, *sorted(set(by_stage) - set(STAGES))]:
-        text.append(f"\n## {STAGES.get(stage, stage.capitalize())}\n\n| rule | what it does | reads | writes | runs |\n|---|---|---|---|---|\n")
-        text += [_rule_row(rule, local) for rule in by_stage.get(stage, [])]
+        text.append(f"\n## {STAGES.get(stage, stage.capitalize())}\n\n")
+        text.append("| rule | what it does | reads | writes | runs |\n|---|---|---|---|---|\n")
+        text += [_rule_row(rule, local, study) for rule in by_stage.get(stage, [])]
     return "".join(text)
 
 
-def _rule_row(rule, local: set) -> str:
+def _rule_row(rule, local: set[str], study: str) -> str:
     docstring = ast.get_docstring(ast.parse((ROOT / f"workflow/scripts/{rule.name}.py").read_text(encoding="utf-8")))
     what = " ".join(docstring.split("\n\n")[0].split()).replace("|", "\\|")
     reads = ", ".join(f"`{name}`" for name, _ in rule.input._get_names()) or "-"
-    study = config_schema_study()
-    writes = "<br>".join(f"`{re.sub(study, 'STUDY', str(path))}`" for path in rule.output)
+    named = rf"(?<=/){re.escape(study)}(?=[/.])"
+    writes = "<br>".join(f"`{re.sub(named, 'STUDY', str(path))}`" for path in rule.output)
     writes = re.sub(r",[^}`]*}", "}", writes)  # wildcards without their constraints
     place = "driver" if rule.name in local else "model" if "nodes" in rule.resources else "job"
     return f"| `{rule.name}` | {what} | {reads} | {writes} | {place} |\n"
-
-
-def config_schema_study() -> str:
-    """A pattern for the default study's name where it stands in paths."""
-    import yaml
-
-    name = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))["study"]
-    return rf"(?<=/){re.escape(name)}(?=[/.])"
 
 
 def metrics_page() -> str:
@@ -92,9 +90,9 @@ def metrics_page() -> str:
     text = [
         "# Layer metrics\n\n",
         WRITTEN,
-        "A layer metric gives one value a layer. `l` is a layer, counted from 0; `h` a state that leaves it, before the\n"
-        "final norm; `x` and `y` two states that are compared. The formulas in full, with shapes and variants, stand at\n"
-        "the top of each module. Settings are keys of an entry of `profiles`; what each means is in\n"
+        "A layer metric gives one value a layer. `l` is a layer, counted from 0; `h` a state that leaves it, before\n"
+        "the final norm; `x` and `y` two states that are compared. The formulas in full, with shapes and variants,\n"
+        "stand at the top of each module. Settings are keys of an entry of `profiles`; what each means is in\n"
         "[the configuration](../config/README.md). How to add one: [a metric of yours](add-metric.md).\n",
     ]
     for needs, title in NEEDS.items():
@@ -110,12 +108,13 @@ def metrics_page() -> str:
 def _metric_section(metric, described: dict) -> str:
     module = Path("../src", *metric.module.split(".")).with_suffix(".py")
     keys = [key for key in metric.settings if key in described] if metric.needs != "arm" else []
+    items = "yes, so they can be resampled" if metric.items else "none; intervals come from halves of the data"
     lines = [
         f"\n### `{metric.name}`\n\n",
-        f"{metric.formula[0].upper()}{metric.formula[1:]}.\n\n",
+        f"```text\n{textwrap.fill(metric.formula, 100)}\n```\n\n",
         f"- High where: {metric.meaning}.\n",
         f"- Source: {metric.source}.\n",
-        f"- Items: {'yes, so they can be resampled' if metric.items else 'none; intervals come from halves of the data'}.\n",
+        f"- Items: {items}.\n",
         f"- Module: [`{metric.module}`]({module.as_posix()})",
     ]
     lines.append(f"; the model is loaded as {metric.dtype}.\n" if metric.dtype else ".\n")
@@ -125,9 +124,9 @@ def _metric_section(metric, described: dict) -> str:
 
 
 def main() -> None:
-    sys.argv = sys.argv[:1]
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent)
     for name, page in (("rules.md", rules_page()), ("metrics.md", metrics_page())):
-        files.write_text(Path(__file__).with_name(name), page)
+        files.write_text(folder / name, page)
 
 
 if __name__ == "__main__":

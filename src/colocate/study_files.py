@@ -24,7 +24,8 @@ def problems(study: dict, mirror: str = "", planning: bool = False) -> list[tupl
     `mirror`: the folder that hub data sets are read from; "" where they are fetched. `planning`: nothing will run, so
     that the models may be on another machine.
     """
-    return [*([] if planning else _models(study)), *_mixture(study), *_benchmarks(study), *(_mirrored(study, mirror) if mirror else ())]
+    found = [] if planning else _models(study)
+    return [*found, *_mixture(study), *_benchmarks(study), *(_mirrored(study, mirror) if mirror else ())]
 
 
 def _models(study: dict) -> list[tuple[str, str]]:
