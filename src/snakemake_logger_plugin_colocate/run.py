@@ -279,6 +279,8 @@ class Run:
         lines = [("head", f"\nFinished: {text.plural(self.total, 'job')} in {took}.")]
         if self.makes_report:
             lines += self._report_lines(config) + self._finding_lines(config)
+        elif config:
+            lines.append(("plain", "To go on to the report: " + text.without_targets(self._again(), TARGETS)))
         return lines
 
     def _report_lines(self, config: dict) -> Lines:

@@ -102,3 +102,8 @@ def command(line: str) -> str:
     program, *words = line.split(" ")
     name = Path(program).name.replace("__main__.py", "snakemake")
     return " ".join([name, *(word for word in words if word not in NOT_AGAIN)])
+
+
+def without_targets(line: str, targets: set[str]) -> str:
+    """The same command for the whole study: without the stages that it asks for."""
+    return " ".join(word for word in line.split(" ") if word not in {*targets, "--"})
