@@ -17,11 +17,11 @@ NAMED = $(if $(filter file,$(origin PYTHON)),,--this-python)
 # Jobs find the environment's programs. Not exported to `env`, which must not find its own result as python3.
 IN_ENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: help env study suggest test lint clean
+.PHONY: help env study suggest test test-slurm lint clean
 
 help:  ## this list
 	@echo "Colocate. Results appear in results/, reports in reports/."
-	@awk -F ':.*##' '/^[a-z]+:.*##/ {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@echo "Variables: CORES=4, ARGS=\"...\", PYTHON=python3.12, EXTRAS=\"slurm gpu\" (see the top of the Makefile)"
 	@echo "Everything else: source .venv/bin/activate && snakemake --help"
 
@@ -39,6 +39,9 @@ suggest: env  ## say which layers of your model to adapt to your data: MODEL=...
 
 test: env  ## run all tests that this machine can run
 	@$(IN_ENV) .venv/bin/python -m pytest $(ARGS)
+
+test-slurm: env  ## start a real SLURM on this machine (as root), run studies through it, stop it
+	@$(IN_ENV) .venv/bin/python -m pytest -rs --durations=0 --durations-min=5 tests/slurm $(ARGS)
 
 lint: env  ## check style of Python and Snakemake code
 	@failed=0; for check in "ruff check ." "ruff format --check ." "snakefmt --check Snakefile workflow" "snakemake --lint"; do \

@@ -1,6 +1,11 @@
 """What a run asks of a cluster, against programs that answer as SLURM's do; tests/slurm has the real ones."""
 
+import asyncio
+import json
 import os
+import pwd
+import re
+import socket
 import stat
 import subprocess
 import sys
@@ -11,6 +16,7 @@ from colocate import cluster, driver
 from colocate.errors import InputError
 
 CONFIG = "AccountingStorageType   = accounting_storage/none\nMinJobAge               = 300 sec\n"
+USER = pwd.getpwuid(os.getuid()).pw_name
 PARTITIONS = "all*|up|gpu:2\ncpu|up|(null)\nold|down|gpu:1\n"
 
 
@@ -105,6 +111,55 @@ def test_a_cluster_without_a_default_partition_or_account(slurm, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("accounting", "known", "found"),
+    [
+        ("slurmdbd", "physics\nbiology\n", "no account chemistry of yours on this cluster; set COLOCATE_SLURM_ACCOUNT"),
+        ("slurmdbd", "chemistry\n", None),
+        ("none", "", None),
+    ],
+)
+def test_an_account_that_is_not_there_is_named_with_those_that_are(slurm, tmp_path, accounting, known, found):
+    slurm("scontrol", CONFIG.replace("none", accounting))
+    slurm("sacctmgr", known)
+    problems = cluster.problems(tmp_path, "squeue", account="chemistry")
+    assert [found in line and "biology, physics" in line for line in problems] == [True] * (found is not None)
+
+
+def test_jobs_whose_state_could_not_be_learnt_are_asked_for_again():
+    class Executor:
+        """Forgets its jobs where squeue does not answer, as the SLURM executor does."""
+
+        answers, reported = {}, []
+
+        async def check_active_jobs(self, active_jobs):
+            for job in active_jobs if self.answers else []:
+                state = self.answers[job]
+                if state == "RUNNING":
+                    yield job
+                elif state == "COMPLETED":
+                    self.report_job_success(job)
+                else:
+                    self.report_job_error(job, msg=state)
+
+        def report_job_success(self, job):
+            self.reported.append(job)
+
+        def report_job_error(self, job, msg=None):
+            self.reported.append(f"{job} {msg}")
+
+    async def look(executor):
+        return [job async for job in executor.check_active_jobs(["a", "b", "c"])]
+
+    assert asyncio.run(look(Executor())) == []
+    cluster.keep_asking(Executor)
+    executor = Executor()
+    assert asyncio.run(look(executor)) == ["a", "b", "c"]
+    executor.answers = {"a": "RUNNING", "b": "COMPLETED", "c": "TIMEOUT"}
+    assert asyncio.run(look(executor)) == ["a"]
+    assert executor.reported == ["b", "c TIMEOUT"]
+
+
+@pytest.mark.parametrize(
     ("kind", "nodes", "found"),
     [("tmpfs", "node1\nnode2\n", True), ("ext2/ext3", "node1\n", False), ("tmpfs", "127.0.0.1\nlocalhost\n", False)],
 )
@@ -118,6 +173,14 @@ def test_without_slurm_the_error_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="squeue: no such program on PATH"):
         cluster.jobs(tmp_path)
+
+
+def test_a_driver_that_is_a_slurm_job_is_no_job_of_its_own(slurm, tmp_path, monkeypatch):
+    slurm(
+        "squeue", queue(tmp_path, ("11", "RUNNING", "colocate_driver", ""), ("12", "PENDING", "colocate_a", "rule_x"))
+    )
+    monkeypatch.setenv("SLURM_JOB_ID", "11")
+    assert [job.number for job in cluster.jobs(tmp_path)] == ["12"]
 
 
 HOLD = """import sys, time
@@ -145,11 +208,53 @@ def free():
 def test_the_second_run_in_a_folder_says_who_holds_it(tmp_path):
     first = holder(tmp_path)
     try:
-        with pytest.raises(InputError, match=rf"another run holds .*process {first.pid} on .*kill -INT {first.pid}"):
+        with pytest.raises(InputError, match=rf"another run holds .*process {first.pid} of {USER} on ") as caught:
             driver.claim(tmp_path)
+        assert re.search(r"since 20\d\d-\d\d-\d\d \d\d:\d\d \(-c ", str(caught.value))
+        assert str(caught.value).endswith(f"stop it with: kill -INT {first.pid}")
     finally:
         first.kill()
         first.wait()
+    driver.claim(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "stop"),
+    [
+        ({"host": "login2"}, "ssh login2 kill -INT 17"),
+        ({"host": "node7", "job": "345"}, "scancel --batch --signal=INT 345"),
+        ({"pid": 999_999_999}, "kill -INT 999999999"),  # the lock of a dead process is not held: see below
+    ],
+)
+def test_how_to_stop_a_run_elsewhere(tmp_path, changes, stop):
+    record = {
+        "pid": 17,
+        "host": socket.gethostname(),
+        "user": "ada",
+        "since": "2026-01-02 03:04",
+        "command": "snakemake",
+    }
+    (tmp_path / "lock").write_text(json.dumps(record | changes))
+    with (tmp_path / "lock").open() as file:
+        message = driver._holder(file, tmp_path)
+    assert message.endswith(f"stop it with: {stop}")
+    assert ("in SLURM job 345, since" in message) == ("job" in changes)
+    assert "of ada on" in message
+
+
+def test_a_lock_that_has_not_been_written_yet(tmp_path):
+    (tmp_path / "lock").write_text("")
+    with (tmp_path / "lock").open() as file:
+        assert "a process that has just started" in driver._holder(file, tmp_path)
+
+
+def test_jobs_of_a_killed_driver_are_found_even_after_its_lock_was_taken_away_by_hand(slurm, tmp_path):
+    (tmp_path / ".snakemake").mkdir()
+    (tmp_path / ".snakemake" / driver.LOCK).write_text('{"slurm": true}')
+    slurm("squeue", queue(tmp_path, ("11", "RUNNING", "colocate_a", "rule_train_arm")))
+    with pytest.raises(InputError, match="python -m colocate.cluster cancel"):
+        driver.claim(tmp_path)
+    slurm("squeue", "")
     driver.claim(tmp_path)
 
 

@@ -166,26 +166,44 @@ def test_on_a_cluster_jobs_are_submitted():
     run.see(LogEvent.RESOURCES_INFO, "", {"created": 0.0, "nodes": 8})
     run.see(LogEvent.RUN_INFO, "", {"created": 0.0, "stats": {"train_arm": 4, "total": 4}})
     run.seconds["train_arm"] = [100.0]
-    [(_, line)] = run.see(LogEvent.JOB_INFO, "", job_info(1, 100.0, local=False))
-    assert "submitted (about 2 min)" in line
+    assert run.see(LogEvent.JOB_INFO, "", job_info(1, 100.0, local=False)) == []
+    said = "Job 1 has been submitted with SLURM jobid 77 (log: /far/away/77.log)."
+    [(_, line)] = run.see(None, said, {"created": 100.0})
+    assert line.strip() == "train_arm  tiny colocated seed 1  submitted, SLURM job 77 (about 2 min)"
+    run.seconds["train_arm"] = [10.0]
+    assert run.see(None, said, {"created": 100.0}) == []  # a short one: the line that it is done will do
+    run.seconds["train_arm"] = [100.0]
     assert run.seconds_left() == pytest.approx(100.0)
 
 
 def test_a_retried_job_that_succeeds_is_no_failure(tmp_path):
     run = started_run(jobs=1)
     run.see(LogEvent.JOB_INFO, "", job_info(3, 0.0))
-    error = {"created": 5.0, "jobid": 3, "rule_name": "train_arm", "log": [], "rule_msg": "TIMEOUT", "shellcmd": "x"}
+    error = {"created": 5.0, "jobid": 3, "rule_name": "train_arm", "log": [], "shellcmd": "x"}
+    error["rule_msg"] = "SLURM-job '77' failed, SLURM status is: 'TIMEOUT'."
     lines = run.see(LogEvent.JOB_ERROR, "", error | {"aux": {"external_jobid": "77"}})
     assert [line for _, line in lines] == [
-        "FAILED  train_arm  tiny colocated seed 3  after 5.0 s",
-        "  why   TIMEOUT",
-        "  job   77 on the cluster",
+        "FAILED  train_arm  tiny colocated seed 3  attempt 1, after 5.0 s",
+        "  why   it reached its time limit",
+        "  job   77 in SLURM",
     ]
     assert "one more attempt" in run.see(None, "Trying to restart job 3.", {"created": 5.0})[0][1]
     run.see(LogEvent.JOB_INFO, "", job_info(3, 6.0))
     run.see(LogEvent.JOB_FINISHED, "", {"created": 9.0, "job_id": 3})
     run.see(None, "Elapsed time: 0:00:09", {"created": 9.0})
-    assert run.closing_lines()[0] == ("head", "\nFinished: 1 job in 9.0 s.")
+    assert run.closing_lines()[0] == (
+        "head",
+        "\nFinished: 1 job in 9.0 s. 1 failed attempt repeated with success.",
+    )
+
+
+def test_misleading_warnings_of_the_slurm_executor_are_left_out(capsys):
+    handler = TestInterface()._create_handler()
+    for said in ("No SLURM account given, trying to guess.", "The following nodes failed: n1"):
+        handler.emit(logging.LogRecord("snakemake", logging.WARNING, "", 0, said, (), None))
+    printed = "".join(capsys.readouterr())
+    assert "trying to guess" not in printed
+    assert "The following nodes failed: n1" in printed
 
 
 def test_other_errors_come_through_and_end_the_run_unfinished():
@@ -287,9 +305,9 @@ def test_a_failure_names_job_reason_log_and_how_to_go_on(workflow):
     assert run.returncode == 1
     log = "logs/small/resolve_arm/tiny/random/seed1.log"
     block = run.stdout[run.stdout.index("FAILED  resolve_arm  random seed 1") :].splitlines()
-    assert block[1:4] == ["  why   ERROR: training.lr: found -1", "        allowed: above 0", f"  log   {log}"]
+    assert block[1:4] == ["  why   training.lr: found -1", "        allowed: above 0", f"  log   {log}"]
     end = run.stdout[run.stdout.index("2 jobs failed; 2 of 5 done, 1 not run.") :]
-    assert f"  resolve_arm  random seed 1: training.lr: found -1\n    log: {log}" in end
+    assert f"  resolve_arm  random seed 1, attempt 1: training.lr: found -1\n    log: {log}" in end
     assert end.rstrip().endswith("To go on: make study")
     assert "CalledProcessError" not in run.stdout
 

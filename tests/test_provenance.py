@@ -29,6 +29,8 @@ with Job(__doc__, inputs="text extra*", outputs="first second run") as job:
     if job.settings.get("break"):
         raise RuntimeError("boom")
     time.sleep(job.settings.get("sleep", 0))
+    if job.settings.get("break_late"):
+        raise RuntimeError("its folder is gone")
     job.out.second.mkdir()
     (job.out.second / "part").write_text("part")
     job.record["tokens"] = 7
@@ -112,15 +114,35 @@ def test_a_terminated_job_leaves_nothing_and_a_killed_one_is_cleaned_up_by_the_n
     assert files_in(tmp_path / "out") == ["first", "run.json", "second"]
 
 
-def test_an_old_attempt_never_overwrites_a_newer_one(start, tmp_path):
-    old = start(sleep=3)
+@pytest.mark.parametrize("ending", ["delivers", "breaks", "is terminated"])
+def test_an_old_attempt_neither_overwrites_a_newer_one_nor_fails_after_it(start, tmp_path, ending):
+    """Were the old attempt to fail, the Snakemake around it would delete what the newer one delivered."""
+    old = start(**{"sleep": 3} | ({"break_late": True} if ending == "breaks" else {}))
     wait_for(lambda: any(name.endswith(".first") for name in files_in(tmp_path / "out")))
     (tmp_path / "text.txt").write_text("newest")
     assert start().wait() == 0
-    _, err = old.communicate()
-    assert old.returncode == 1
-    assert "a newer attempt owns this output" in err
+    if ending == "is terminated":
+        old.send_signal(signal.SIGTERM)
+    old.communicate()
+    assert old.returncode == 0
+    assert "a newer attempt has delivered" in (tmp_path / "log/x.log").read_text()
     assert (tmp_path / "out/first").read_text() == "newest"
+    assert files_in(tmp_path / "out") == ["first", "run.json", "second"]
+
+
+def test_an_old_attempt_fails_while_the_newer_one_has_not_delivered(start, tmp_path):
+    old = start(sleep=2)
+    wait_for(lambda: any(name.endswith(".first") for name in files_in(tmp_path / "out")))
+    token = (tmp_path / "out/.first.owner").read_text()
+    newer = start(sleep=60)
+    try:
+        wait_for(lambda: (tmp_path / "out/.first.owner").read_text() not in ("", token))
+        _, err = old.communicate()
+        assert old.returncode == 1
+        assert "a newer attempt owns this output" in err
+    finally:
+        newer.kill()
+        newer.communicate()
 
 
 def test_progress_is_one_line_in_a_while():

@@ -45,9 +45,10 @@ def jobs(folder: str | Path) -> list[SlurmJob]:
     layout = ",".join(f"{field}:.1000|" for field in fields)
     rows = [line.split("|") for line in _ask("squeue", "--noheader", "--me", "--Format", layout).splitlines()]
     here, found = str(Path(folder).resolve()), []
+    own = os.environ.get("SLURM_JOB_ID")  # a driver that is itself a SLURM job is no job of its own
     for row in rows:
         number, state, name, place, comment = (cell.strip() for cell in row[: len(fields)])
-        if name.startswith(PREFIX) and state not in ENDED and os.path.realpath(place) == here:
+        if name.startswith(PREFIX) and state not in ENDED and number != own and os.path.realpath(place) == here:
             found.append(SlurmJob(number, state, comment))
     return found
 
@@ -111,15 +112,37 @@ def problems(
         )
     found += _partition_problems(partition, gpus)
     enforced = config.get("AccountingStorageEnforce", "none")
-    if account is None and any(word in enforced for word in ("associations", "limits", "qos")):
-        user = pwd.getpwuid(os.getuid()).pw_name
-        default = _ask("sacctmgr", "-nP", "show", "user", user, "format=DefaultAccount")
-        if not default.strip():
-            found.append(
-                "this cluster takes no job without an account, and you have no default one: set "
-                "COLOCATE_SLURM_ACCOUNT, or slurm_account in profiles/slurm/config.yaml"
-            )
-    return found + _storage_problems(Path(folder))
+    needed = any(word in enforced for word in ("associations", "limits", "qos"))
+    return found + _account_problems(account, accounting, needed) + _storage_problems(Path(folder))
+
+
+def keep_asking(executor: type) -> None:
+    """Make an executor class of Snakemake ask again about the jobs whose state it could not learn.
+
+    The SLURM executor (2.8.0) hands on each running job to its next look; where squeue does not answer, as while the
+    controller restarts, it hands on none, forgets them all, and the run waits for ever. Here every job that was neither
+    handed on nor reported as ended is handed on.
+    """
+    look, succeeded, failed = executor.check_active_jobs, executor.report_job_success, executor.report_job_error
+
+    async def check_active_jobs(self, active_jobs):
+        self.ended, handed_on = set(), set()
+        async for job in look(self, active_jobs):
+            handed_on.add(id(job))
+            yield job
+        for job in active_jobs:
+            if id(job) not in handed_on | self.ended:
+                yield job
+
+    def noting(report):
+        def report_and_note(self, job, *arguments, **options):
+            getattr(self, "ended", set()).add(id(job))
+            report(self, job, *arguments, **options)
+
+        return report_and_note
+
+    executor.check_active_jobs = check_active_jobs
+    executor.report_job_success, executor.report_job_error = noting(succeeded), noting(failed)
 
 
 def check_run(workflow) -> None:
@@ -128,6 +151,10 @@ def check_run(workflow) -> None:
     Looks at what the jobs of this run ask for: partition, account, GPUs. Raises InputError with all that is wrong.
     """
     jobs_to_run = [job for job in workflow.dag.needrun_jobs() if not workflow.is_local(job.rule)]
+    if jobs_to_run:
+        from snakemake_executor_plugin_slurm import Executor
+
+        keep_asking(Executor)
     names = ("slurm_partition", "slurm_account", "gpu")
     asked = {tuple(job.resources.get(name) or None for name in names) for job in jobs_to_run}
     status_command = workflow.executor_settings.status_command or "sacct"
@@ -135,6 +162,22 @@ def check_run(workflow) -> None:
     distinct = list(dict.fromkeys(line for part in found for line in part))
     if distinct:
         raise InputError("this run would hang or fail on this cluster:\n- " + "\n- ".join(distinct))
+
+
+def _account_problems(account: str | None, accounting: bool, needed: bool) -> list[str]:
+    """`accounting`: the cluster knows accounts; `needed`: and takes no job without one."""
+    user = pwd.getpwuid(os.getuid()).pw_name
+    hint = "set COLOCATE_SLURM_ACCOUNT, or slurm_account in profiles/slurm/config.yaml"
+    if account is not None and accounting:
+        known = set(_ask("sacctmgr", "-nP", "show", "associations", f"user={user}", "format=Account").split())
+        if account not in known:
+            yours = f"yours: {', '.join(sorted(known))}" if known else "you have none"
+            return [f"there is no account {account} of yours on this cluster; {hint} ({yours})"]
+        return []
+    if account is not None or not needed:
+        return []
+    default = _ask("sacctmgr", "-nP", "show", "user", user, "format=DefaultAccount").strip()
+    return [] if default else [f"this cluster takes no job without an account, and you have no default one: {hint}"]
 
 
 def _partition_problems(partition: str | None, gpus: bool) -> list[str]:

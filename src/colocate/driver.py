@@ -3,14 +3,17 @@
 The driver (the `snakemake` that a person started) holds an flock on `.snakemake/colocate.lock` as long as it lives;
 the kernel lets go of it whatever ends the process. So a lock of Snakemake's own that lies in `.snakemake/locks` while
 nobody holds the flock is stale and is taken away, unless SLURM still runs jobs of the dead driver: then the same work
-would run twice, and the new run stops and says so (colocate.cluster). Light: the Snakefile imports this.
+would run twice, and the new run stops and says so (colocate.cluster), whether or not Snakemake's lock was taken away
+by hand. Light: the Snakefile imports this.
 """
 
 import contextlib
 import fcntl
 import json
 import os
+import pwd
 import shlex
+import shutil
 import socket
 import sys
 import time
@@ -53,18 +56,27 @@ def claim(folder: str | Path = ".", say=print) -> None:
         file.close()
         return
     stale = sorted((state / "locks").glob("*")) if (state / "locks").is_dir() else []
+    # Where the last run ended well its jobs have ended too; squeue is asked all the same, if there is one.
+    asks = _read(file).get("slurm") and (stale or shutil.which("squeue"))
+    left = cluster.jobs(folder) if asks else []
+    if left:
+        file.close()
+        raise InputError(cluster.orphans_message(left))
     if stale:
-        left = cluster.jobs(folder) if _read(file).get("slurm") else []
-        if left:
-            file.close()
-            raise InputError(cluster.orphans_message(left))
         for lock in stale:
             with contextlib.suppress(FileNotFoundError):
                 lock.unlink()
         say("An earlier run in this folder was killed; going on where it ended.")
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    record = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M")}
-    record |= {"command": command, "slurm": "slurm" in command + os.environ.get("SNAKEMAKE_PROFILE", "")}
+    record = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "user": pwd.getpwuid(os.getuid()).pw_name,
+        "since": time.strftime("%Y-%m-%d %H:%M"),
+        "command": command,
+        "slurm": "slurm" in command + os.environ.get("SNAKEMAKE_PROFILE", ""),
+        "job": os.environ.get("SLURM_JOB_ID"),  # of a driver that is itself a SLURM job
+    }
     file.seek(0)
     file.truncate()
     json.dump(record, file)
@@ -85,7 +97,13 @@ def _holder(file, folder: Path) -> str:
     record = _read(file)
     who, stop = "a process that has just started", "start again in a moment"
     if record:
-        who = "process {pid} on {host}, since {since} ({command})".format(**record)
-        place = "" if record["host"] == socket.gethostname() else f" on {record['host']}"
-        stop = f"stop it with: kill -INT {record['pid']}{place}"
+        job = record.get("job")
+        place = f" in SLURM job {job}" if job else ""
+        who = "process {pid} of {user} on {host}{place}, since {since} ({command})".format(place=place, **record)
+        stop = f"kill -INT {record['pid']}"
+        if job:
+            stop = f"scancel --batch --signal=INT {job}"
+        elif record["host"] != socket.gethostname():
+            stop = f"ssh {record['host']} {stop}"
+        stop = f"stop it with: {stop}"
     return f"another run holds {folder}: {who}. Two at once would disturb each other: wait for it, or {stop}"

@@ -14,6 +14,7 @@ lies below the first adapted layer is the same in every epoch.
 """
 
 import inspect
+import logging
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from colocate.files import Progress
 from colocate.instructions import IGNORED, pack
 from colocate.training_data import Example, Settings, Step
 
+log = logging.getLogger("colocate")
 LOG = ["step", "epoch", "split", "loss", "lr_lora", "lr_garfa", "grad_norm", "tokens"]
 HELDOUT = ["split", "item", "group", "step", "loss", "tokens"]
 
@@ -84,6 +86,7 @@ def fit(
         cache = _kept_prefix(model, run, splits)
         if checkpoint is not None and checkpoint.is_file():
             done, history, heldout = checkpoints.resume(checkpoint, key, trained, optimizer)
+            log.info("going on after step %d of %d, from %s", done, n_steps, checkpoint)
         else:
             with model.disable_adapter():
                 _measure(model, run, cache, splits, 0, history, heldout)

@@ -6,7 +6,8 @@ A script is `with Job(__doc__, inputs="model pairs*", outputs="profile run") as 
   `--settings JSON`, `--threads N` and `--log FILE`;
 - `job.out.NAME` is a private path beside the real one. On success all are moved into place; after an error none is.
   An attempt that a newer one has replaced (a node declared lost whose process lives on) finds that it no longer owns
-  the outputs, and moves nothing;
+  the outputs, and moves nothing. Once the newer one has delivered, the old one ends as a success, however it ended:
+  were it to fail, the Snakemake around it would delete the newer one's outputs as those of a failed job;
 - what the libraries print goes to the log; progress and errors also to the terminal;
 - the run record (versions, digests, device, dtype, seconds, tokens, peak memory, joules) is the output named `run`.
 """
@@ -105,11 +106,13 @@ class Ownership:
             yield
             self.file.unlink(missing_ok=True)
 
-    def release(self) -> None:
-        """Remove the token, if it is still this attempt's."""
+    def release(self) -> bool:
+        """Remove the token, if it is still this attempt's; returns whether it was."""
         with contextlib.suppress(FileNotFoundError), self._locked("r+") as file:
             if file.read() == self.token:
                 self.file.unlink(missing_ok=True)
+                return True
+        return False
 
 
 class Job:
@@ -168,8 +171,11 @@ class Job:
         finally:
             for path in self.private.values():
                 _remove(path)
-            if error is not None:
-                self.owner.release()
+            replaced = error is not None and not self.owner.release()
+        if replaced and all(path.exists() for path in self.final.values()):
+            traceback.print_exception(kind, error, trace)
+            print(f"{self.label}: a newer attempt has delivered; this one ends here", file=sys.stderr, flush=True)
+            raise SystemExit(0)
         if isinstance(error, SystemExit | KeyboardInterrupt):
             return False
         traceback.print_exception(kind, error, trace)

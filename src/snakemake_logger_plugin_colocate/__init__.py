@@ -36,6 +36,15 @@ NOISE = (
     "Cleaning up SLURM log files",
     "Reasons:",
     "This was a dry-run",
+    "'sacct' unavailable, using 'squeue'",
+)
+# Warnings of the SLURM executor that mislead: a cluster that wants an account is noticed at the start of a run
+# (colocate.cluster), and one without accounting cannot name the node that failed.
+MISLEADING = (
+    "No SLURM account given, trying to guess.",
+    "No account was given, not able to get a SLURM account via sacct",
+    "Unable to guess SLURM account. Trying to proceed without.",
+    "Could not retrieve node information for job",
 )
 NOISY_EVENTS = (
     LogEvent.WORKFLOW_STARTED,
@@ -88,6 +97,8 @@ class LogHandler(LogHandlerBase):
         event = getattr(record, "event", None)
         text = str(record.msg)
         lines = self.run.see(event, text, record.__dict__)
+        if record.levelno == logging.WARNING and text.startswith(MISLEADING):
+            return
         serious = record.levelno >= logging.WARNING
         if not serious and not self.wanted.filter(record):
             return

@@ -5,23 +5,24 @@ through. Styles: head, done, failed, faint, plain.
 """
 
 import os
+import re
 import shlex
 import shutil
 import sys
 import textwrap
-from pathlib import Path
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from colocate import devices, plan
 from snakemake_logger_plugin_colocate import study, text
+from snakemake_logger_plugin_colocate.failures import Failure, failure
 
 LONG = 20.0  # seconds from which the start of a job is worth a line
 TARGETS = {"all", "fetch", "profiles", "train", "evaluate", "statistics", "figures", "report"}  # rules without work
-NO_LOG = "its log is empty"
 NOTHING = "Nothing to be done"
 UP_TO_DATE = "Nothing to do: everything is there and up to date."
 RESTART = "Trying to restart job "
+SUBMITTED = re.compile(r"Job (\d+) has been submitted with SLURM jobid (\S+) ")
 FULL_LOG = "Complete log(s): "
 ELAPSED = "Elapsed time: "
 INTERRUPTED = "Terminating processes on user request"
@@ -48,7 +49,9 @@ class Run:
         self.total = self.done = 0
         self.jobs: dict[int, dict] = {}  # jobid: rule, words, start, logs
         self.running: set[int] = set()
-        self.failed: dict[int, tuple[str, str, str | None]] = {}  # jobid: job in words, why in one line, log
+        self.failed: dict[int, list[Failure]] = {}  # jobid: its failed attempts; none once it has succeeded
+        self.repeated = 0  # failed attempts at jobs that succeeded later
+        self.endings: list[str] = []  # what Snakemake says of commands that failed
         self.seconds: dict[str, list[float]] = {}  # rule: durations seen in this run
         self.makes_report = False
         self.started: float | None = None
@@ -140,10 +143,15 @@ class Run:
             why = textwrap.shorten(str(fields["reason"]), 160, placeholder=" ...")
             return [("plain", f"  {self._label(jobid)}  reason: {why}")]
         self.running.add(jobid)
-        seconds = self._seconds_of(rule) or 0.0
+        if self.remote and not fields.get("local"):
+            return []  # said when SLURM has taken it
+        return self._started(jobid, "started")
+
+    def _started(self, jobid: int, verb: str) -> Lines:
+        """The line of a job that takes long."""
+        seconds = self._seconds_of(self.jobs[jobid]["rule"]) or 0.0
         if seconds < LONG and not self.commands:
             return []
-        verb = "submitted" if self.remote and not fields.get("local") else "started"
         expected = f" ({text.about(seconds)})" if seconds else ""
         return [("faint", f"{self._count(blank=True)}  {self._label(jobid)}  {verb}{expected}")]
 
@@ -158,7 +166,7 @@ class Run:
             return []
         rule, took = job["rule"], self.latest - job["start"]
         self.running.discard(jobid)
-        self.failed.pop(jobid, None)
+        self.repeated += len(self.failed.pop(jobid, ()))
         self.seconds.setdefault(rule, []).append(took)
         self.remaining[rule] = max(0, self.remaining.get(rule, 0) - 1)
         self.done += 1
@@ -172,26 +180,15 @@ class Run:
         job = self.jobs.setdefault(
             jobid, {"rule": fields["rule_name"], "words": "", "start": self.latest, "logs": list(fields["log"])}
         )
-        why, log = text.reason(list(fields["log"]))
-        said = fields.get("rule_msg")
-        if said:
-            why = [*textwrap.wrap(str(said), 110), *why]
-        brief = next(
-            (line.removeprefix("ERROR: ") for line in why if line.startswith("ERROR:")), why[-1] if why else NO_LOG
-        )
-        if not why:
-            why = [f"{NO_LOG}; the command was:", str(fields.get("shellcmd") or "").strip()]
+        earlier = self.failed.setdefault(jobid, [])
+        endings = "\n".join(said for said in self.endings if str(fields.get("shellcmd") or "\0").strip() in said)
+        found = failure(f"{job['rule']}  {job['words']}".rstrip(), len(earlier) + 1, fields, endings)
+        earlier.append(found)
         self.running.discard(jobid)
-        self.failed[jobid] = (f"{job['rule']}  {job['words']}".rstrip(), brief, log)
         if self.interrupted:
             return []
-        took = text.duration(self.latest - job["start"])
-        lines = [("failed", f"FAILED  {self.failed[jobid][0]}  after {took}")]
-        lines += [("plain", f"  {'why' if i == 0 else '':5} {line}") for i, line in enumerate(why)]
-        external = (fields.get("aux") or {}).get("external_jobid")
-        if external:
-            lines.append(("plain", f"  job   {external} on the cluster"))
-        return [*lines, *([("plain", f"  log   {log}")] if log else [])]
+        first, *rest = found.block(self.latest - job["start"])
+        return [("failed", first), *(("plain", line) for line in rest)]
 
     def _error(self, message: str, fields: dict) -> Lines | None:
         """A shell command's exit status says less than the block of its job, which follows. Before any job, what the
@@ -200,6 +197,7 @@ class Run:
             self.refused = True
             return [("failed", "Colocate cannot start:"), *(("plain", f"  {line}") for line in refused)]
         if fields.get("exception") == "RuleException" and "CalledProcessError in file" in message:
+            self.endings = [*self.endings[-20:], message]
             return []
         return self._message(message, fields)
 
@@ -219,8 +217,12 @@ class Run:
         if message.startswith(RESTART):
             number = message.removeprefix(RESTART).rstrip(".")
             jobid = int(number) if number.isdigit() else -1
-            name = self.failed.pop(jobid, (message, "", None))[0]
+            name = self.failed[jobid][-1].job if jobid in self.failed else message
             return [("plain", f"  again {name}: one more attempt")]
+        taken = SUBMITTED.match(message)
+        if taken:
+            jobid = int(taken.group(1))
+            return self._started(jobid, f"submitted, SLURM job {taken.group(2)}") if jobid in self.jobs else []
         if message.startswith(NOT_COMPLETE):
             self.complete = False
         if (self.failed or self.interrupted) and message.startswith((LOOK_ABOVE, NOT_COMPLETE)):
@@ -276,7 +278,8 @@ class Run:
             head = f"\nNot finished: {self.done} of {text.plural(self.total, 'job')} done."
             return [("failed", head), *self._resume_lines()]
         took = text.duration(self.latest - self.started)
-        lines = [("head", f"\nFinished: {text.plural(self.total, 'job')} in {took}.")]
+        again = f" {text.plural(self.repeated, 'failed attempt')} repeated with success." if self.repeated else ""
+        lines = [("head", f"\nFinished: {text.plural(self.total, 'job')} in {took}.{again}")]
         if self.makes_report:
             lines += self._report_lines(config) + self._finding_lines(config)
         elif config:
@@ -302,12 +305,10 @@ class Run:
             f"\n{text.plural(n, 'job')} failed; {self.done} of {self.total} done, {self.total - self.done - n} not run."
         )
         lines = [("failed", head)]
-        for name, brief, log in self.failed.values():
-            lines.append(("plain", f"  {name}: {brief}"))
-            if log:
-                lines.append(("plain", f"    log: {log}"))
+        attempts = [found for failed in self.failed.values() for found in failed]
+        lines += [("plain", line) for found in attempts for line in found.entry()]
         if self.full_log:
-            lines.append(("faint", f"  Snakemake's own log: {_short(self.full_log)}"))
+            lines.append(("faint", f"  Snakemake's own log: {text.short(self.full_log)}"))
         return [*lines, *self._resume_lines()]
 
     def _dry_run_lines(self) -> Lines:
@@ -322,11 +323,3 @@ class Run:
     def _again(self) -> str:
         """The command that goes on, or does what a dry run showed."""
         return os.environ.get("COLOCATE_COMMAND") or self.command or text.command(shlex.join(sys.argv))
-
-
-def _short(path: str) -> str:
-    """A path relative to the current folder, if it is below it."""
-    try:
-        return str(Path(path).relative_to(Path.cwd()))
-    except ValueError:
-        return path

@@ -107,3 +107,11 @@ def command(line: str) -> str:
 def without_targets(line: str, targets: set[str]) -> str:
     """The same command for the whole study: without the stages that it asks for."""
     return " ".join(word for word in line.split(" ") if word not in {*targets, "--"})
+
+
+def short(path: str) -> str:
+    """A path relative to the current folder, if it is below it."""
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except ValueError:
+        return path

@@ -10,6 +10,7 @@ card, one job at a time, and sets CUDA_VISIBLE_DEVICES. There are no cgroups. Sn
 before it calls srun, so that /etc/slurm must lead to the same files while the cluster runs; `stop` takes them away.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -167,9 +168,21 @@ class Cluster:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
+        self._end_steps()
         for name in CONFIGS:
             if (ETC / name).is_symlink() and os.readlink(ETC / name) == str(self.home / "etc" / name):
                 (ETC / name).unlink()
+
+    def _end_steps(self) -> None:
+        """Kill step daemons of this cluster that outlived their slurmd, and what runs below them."""
+        mark = f"SLURM_CONF={self.home}/etc/slurm.conf".encode()
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, ValueError):
+                daemon = "slurmstepd" in (entry / "comm").read_text()
+                if daemon and mark in (entry / "environ").read_bytes().split(b"\0"):
+                    below = subprocess.run(["pgrep", "-P", entry.name], capture_output=True, text=True).stdout.split()
+                    for number in map(int, [entry.name, *below]):
+                        os.kill(number, signal.SIGKILL)
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
