@@ -103,7 +103,7 @@ def put(study: dict, path: str, value) -> dict:
         ),
         ("arms/lora_sensitive/lora_plus_ratio", 0.5, "lora_plus_ratio: found 0.5; it must be at least 1"),
         ("arms/lora_sensitive/scale", "as_published", "arms.lora_sensitive: budget is missing; add budget: match ARM"),
-        ("arms/released", {"lora": "sensitive"}, "arms: found 'released'; allowed: another name"),
+        ("arms/released-x", {"lora": "sensitive"}, "arms: found 'released-x'; allowed: another name"),
         ("training/tuning/lr_lora", [1e-4, 1e-3], "training.tuning.lr_lora: found [0.0001, 0.001]; allowed: an empty"),
         (
             "training/tuning/lr_garfa",
@@ -143,7 +143,7 @@ def put(study: dict, path: str, value) -> dict:
             [{"kind": "benchmark", "benchmark": "mini_arc", "split": "test"}],
             "pairs.made.0.split: found 'test'; it must be one of train, validation",
         ),
-        ("models/smollm2-135m/released", "x", "models.smollm2-135m.released: found 'x'; allowed: "),
+        ("models/smollm2-135m/released", ["x"], "models.smollm2-135m.released: found 'x'; allowed: "),
         ("models/smollm2-135m/source", "http://x", "models.smollm2-135m.source: found 'http://x'; it must match"),
         ("models/smollm2-135m/source", "hf:a/b", "models.smollm2-135m: revision is missing; add revision: the commit"),
         ("models/smollm2-135m/geometry/n_kv_heads", 2, "n_kv_heads: found 2; allowed: a divisor of n_heads = 9"),
@@ -161,7 +161,7 @@ def test_wrong_configs_name_key_found_and_allowed(study, path, value, said):
 def test_a_released_fine_tune_must_have_the_same_geometry(study):
     other = copy.deepcopy(study["models"]["smollm2-135m"]) | {"source": "path:elsewhere"}
     study["models"] |= {"tuned": other}
-    study["models"]["smollm2-135m"]["released"] = "tuned"
+    study["models"]["smollm2-135m"]["released"] = ["tuned"]
     other["geometry"]["vocab"] += 1  # a fine-tune may add tokens
     config.complete(study)
     other["geometry"]["n_layers"] = 32

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from colocate import devices
+from colocate.errors import InputError
 
 
 @pytest.fixture
@@ -24,13 +25,13 @@ def two_cards(tmp_path, monkeypatch):
     return tmp_path / "locks"
 
 
-def hold(folder) -> subprocess.Popen:
-    """A process that takes a card, says which, and keeps it until its input is closed."""
+def hold(folder, cards: int = 1) -> subprocess.Popen:
+    """A process that takes cards, says which, and keeps them until its input is closed."""
     code = f"""
         import os, sys
         from pathlib import Path
         from colocate import devices
-        card = devices.take_gpu(Path({str(folder)!r}), poll_seconds=0.05)
+        card = devices.take_gpu(Path({str(folder)!r}), poll_seconds=0.05, cards={cards})
         print(card, os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
         sys.stdin.read()
     """
@@ -51,6 +52,28 @@ def test_each_process_gets_a_card_of_its_own_and_the_next_one_waits(two_cards):
     for process in (second, third):
         process.communicate("")
         assert process.returncode == 0
+
+
+def test_a_job_of_two_cards_gets_both_or_waits_and_holds_none(two_cards):
+    first, both = hold(two_cards), None
+    try:
+        assert first.stdout.readline().strip() in {"0 0", "1 1"}
+        both = hold(two_cards, cards=2)
+        second = hold(two_cards)  # the card that is free is not held by the one that waits for two
+        assert second.stdout.readline().strip() in {"0 0", "1 1"}
+        assert both.poll() is None
+        for process in (first, second):
+            process.communicate("")
+        assert both.stdout.readline().strip() == "0,1 0,1"
+    finally:
+        for process in filter(None, (first, both)):
+            process.kill()
+            process.wait()
+
+
+def test_more_cards_than_there_are_is_an_error_not_a_wait_for_ever(two_cards):
+    with pytest.raises(InputError, match=r"models.\*.gpus: found 3, but this machine has 2"):
+        devices.take_gpu(two_cards, cards=3)
 
 
 def test_inside_slurm_the_scheduler_has_chosen(two_cards, monkeypatch):

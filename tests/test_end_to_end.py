@@ -208,7 +208,7 @@ def test_tuned_rates_twins_made_pairs_and_a_released_fine_tune(tiny_study, tmp_p
     checkout.overlay(
         "more",
         {
-            "models": {"tiny": {"released": "released_tiny"}, "released_tiny": released},
+            "models": {"tiny": {"released": ["released_tiny"]}, "released_tiny": released},
             "select": {
                 "profiles": ["sensitivity_all", "rope_output", "sensitivity_made", "gradient_norm", "input_output_cka"],
                 "arms": arms,
@@ -244,7 +244,7 @@ def test_tuned_rates_twins_made_pairs_and_a_released_fine_tune(tiny_study, tmp_p
     assert set(items["item"]) == {pair["id"] for pair in made}
     assert (pd.read_csv(folder / "profiles/gradient_norm.csv")["n"] == 4).all()
     assert pd.read_parquet(folder / "profiles/input_output_cka.items.parquet").empty  # a metric without items
-    changed = pd.read_csv(folder / "arm_profiles/released/seed0/weight_change.csv")
+    changed = pd.read_csv(folder / "arm_profiles/released-released_tiny/seed0/weight_change.csv")
     assert (changed["value"] > 0.1).all()  # other random weights
     rules = set(pd.read_csv(checkout.folder / "results/tiny/compute.csv")["rule"])
     assert {"tune_arm", "profile_twin", "make_pairs", "profile_released"} <= rules

@@ -395,7 +395,7 @@ CASES = {
     "no sandbox": (no_sandbox, "no program `bwrap` was found", "none-accept-risk"),
     "no GPU": (no_gpu, "device: found cuda, but torch sees no GPU", "allowed: auto, cpu"),
     "no bitsandbytes": (no_bitsandbytes, "dtype: nf4 needs bitsandbytes", "make env EXTRAS=gpu"),
-    "no network": (offline, "HF_HUB_OFFLINE is set; unset it for the target `fetch`"),
+    "no network": (offline, "HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE"),
     "two runs in one folder": (running_already, "another run holds", "stop it with: kill -INT"),
     "no SLURM": (no_slurm, "no such program on PATH", "login node"),
     "suggest without a model": (suggestion(0, which=None), "MODEL is missing: make suggest MODEL="),

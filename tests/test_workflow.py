@@ -96,7 +96,7 @@ def test_rates_are_tried_once_for_each_arm_and_draw_by_draw_never(checkout):
 def test_twins_made_pairs_and_a_released_fine_tune_where_selected(checkout):
     overlay = {
         "models": {
-            "smollm2-135m": {"released": "tuned"},
+            "smollm2-135m": {"released": ["tuned"]},
             "tuned": {"source": "path:elsewhere", "geometry": dict(GEOMETRY)},
         },
         "twins": {"random": 5, "shuffled": 2},

@@ -22,6 +22,7 @@ import json
 import re
 from pathlib import Path
 
+from colocate import full_tuning
 from colocate.budget import AdapterSpec
 from colocate.errors import InputError
 from colocate.files import read_json, replacing, write_json
@@ -87,7 +88,8 @@ def save(model, path: str | Path, base: dict | None = None) -> None:
 
 
 def load(model, path: str | Path):
-    """The model (changed in place) with the saved adapter, frozen and in eval mode.
+    """The model (changed in place) with the saved adapter, frozen and in eval mode; with all its weights replaced, and
+    no PeftModel, where the folder holds a full fine-tune (colocate.full_tuning).
 
     InputError for a missing or damaged file, an adapter of another base model, or one of which a tensor does not fit.
     """
@@ -97,6 +99,8 @@ def load(model, path: str | Path):
 
     path = Path(path)
     _refuse_adapted(model)
+    if full_tuning.is_full(path):
+        return full_tuning.load(model, path)
     config = _read_config(path / CONFIG)
     header, metadata = _header(path / WEIGHTS)
     if "base_model" in metadata:

@@ -16,7 +16,8 @@ from colocate.profiles import METRICS
 SET_RULES = (
     *("top", "bottom", "segments", "depth", "random", "spaced", "window", "shift", "layers", "all", "union", "minus"),
 )
-RELEASED = "released"  # in paths, the name of a model's released fine-tune among its arms
+FULL_KEYS = {"full", "lr_full", "models", "seeds", "measure"}  # of an arm that is fine-tuned in full
+RELEASED = "released-"  # in paths, a released fine-tune stands among the arms as released-MODEL
 DIGESTS = {"sha256": "the digest of its wheel", "revision": "the commit of the hub model"}  # what pins a source
 FEWEST_RATES = 3  # with fewer learning rates, every choice is at the edge of its list
 
@@ -129,8 +130,8 @@ def _check_models(models: dict) -> None:
             shape["n_kv_heads"],
             f"a divisor of n_heads = {shape['n_heads']}",
         )
-        if "released" in model:
-            other, key = model["released"], f"models.{name}.released"
+        for other in model.get("released", []):
+            key = f"models.{name}.released"
             _need(other in models and other != name, key, other, sorted(set(models) - {name}))
             differing = [part for part in shape if part != "vocab" and models[other]["geometry"][part] != shape[part]]
             _need(not differing, key, other, f"a model of the same geometry; {', '.join(differing)} differ")
@@ -179,11 +180,22 @@ def _check_sets(sets: dict, profiles: dict) -> None:
 
 
 def _check_arm(name: str, arm: dict, arms: dict, sets: dict) -> None:
-    _need(name != RELEASED, "arms", name, "another name: this one is that of a model's released fine-tune")
+    _need(not name.startswith(RELEASED), "arms", name, f"another name: {RELEASED}... is that of a released fine-tune")
     for part in PARTS:
         if part in arm:
             _need(arm[part] in sets, f"arms.{name}.{part}", arm[part], sorted(sets))
-    _need(name == "base" or set(PARTS) & set(arm), f"arms.{name}", arm, "lora, garfa and/or temperature: a layer set")
+    if "full" in arm:
+        _require(arm, "lr_full", f"arms.{name}", "the learning rate of full fine-tuning, e.g. 1.0e-5")
+        extra = sorted(set(arm) - FULL_KEYS)
+        _need(not extra, f"arms.{name}", extra, f"beside full: {', '.join(sorted(FULL_KEYS - {'full'}))}")
+    if "lr_full" in arm:
+        _require(arm, "full", f"arms.{name}", "true (lr_full is its learning rate)")
+    _need(
+        name == "base" or set(PARTS) & set(arm) or "full" in arm,
+        f"arms.{name}",
+        arm,
+        "lora, garfa and/or temperature: a layer set; or full: true",
+    )
     _need(name != "base" or not arm, "arms.base", arm, "{}: base is the untrained model")
     for key in ("variant", "lora_plus_ratio", "rank", "alpha", "targets", "lr_lora"):
         if key in arm:
@@ -199,6 +211,7 @@ def _check_arm(name: str, arm: dict, arms: dict, sets: dict) -> None:
             arm["budget"],
             f"an arm without a budget of its own; {other} has one",
         )
+        _need("full" not in arms[other], f"arms.{name}.budget", arm["budget"], f"an adapter, which {other} is not")
     if arm.get("scale") == "as_published":
         _require(arm, "budget", f"arms.{name}", "match ARM (only a matched rank changes the scale)")
 

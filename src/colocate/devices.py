@@ -1,22 +1,27 @@
 """Devices of a job: one lock per GPU outside SLURM, energy counters, peak memory.
 
 Snakemake counts GPUs but does not say which one a local job gets, so concurrent jobs would all take card 0. Here a job
-takes the first card whose lock file is free and waits while none is; the lock ends with the process, however it ends.
+takes the first cards whose lock files are free and waits while too few are; the locks end with the process, however it
+ends.
 Inside SLURM the scheduler has already set CUDA_VISIBLE_DEVICES.
 """
 
 import fcntl
 import os
+import random
 import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
+from colocate.errors import InputError
+
 RAPL = Path("/sys/class/powercap")
-_held = []  # open lock files: closing one would free its card
+_held = ExitStack()  # open lock files: closing one would free its card
 
 
 def list_gpus() -> list[str]:
@@ -31,30 +36,36 @@ def list_gpus() -> list[str]:
     return answer.stdout.split() if answer.returncode == 0 else []
 
 
-def take_gpu(folder: Path | None = None, poll_seconds: float = 2.0) -> str | None:
-    """Reserve one card for this process and name it in CUDA_VISIBLE_DEVICES; None where there is none or in SLURM.
+def take_gpu(folder: Path | None = None, poll_seconds: float = 2.0, cards: int = 1) -> str | None:
+    """Reserve cards for this process and name them in CUDA_VISIBLE_DEVICES; None where there are none or in SLURM.
 
-    Must run before torch starts CUDA. Blocks while every card is taken.
+    Must run before torch starts CUDA. Blocks while fewer than `cards` are free, and holds none of them meanwhile.
+    InputError where the machine has fewer.
     """
     if "SLURM_JOB_ID" in os.environ:
         return None
-    cards = list_gpus()
-    if not cards:
+    there = list_gpus()
+    if not there:
         return None
+    if len(there) < cards:
+        raise InputError(f"models.*.gpus: found {cards}, but this machine has {len(there)}: lower it, or use a cluster")
     folder = folder or Path(tempfile.gettempdir()) / f"colocate-gpus-{os.getuid()}"
     folder.mkdir(parents=True, exist_ok=True)
     while True:
-        for card in cards:
-            lock = (folder / f"{card}.lock").open("a")
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.close()
-                continue
-            _held.append(lock)
-            os.environ["CUDA_VISIBLE_DEVICES"] = card
-            return card
-        time.sleep(poll_seconds)
+        with ExitStack() as locks:
+            taken = []
+            for card in there:
+                lock = locks.enter_context((folder / f"{card}.lock").open("a"))
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                taken.append(card)
+                if len(taken) == cards:
+                    _held.push(locks.pop_all())
+                    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
+                    return os.environ["CUDA_VISIBLE_DEVICES"]
+        time.sleep(poll_seconds * random.uniform(0.5, 1.5))  # two that each hold what the other lacks must not stay so
 
 
 def peak_memory_mib() -> dict[str, float | None]:

@@ -22,10 +22,11 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from colocate import checkpoints, lora_compute, packed_attention
+from colocate import checkpoints, full_tuning, lora_compute, packed_attention
 from colocate.errors import InputError
 from colocate.files import Progress
 from colocate.instructions import IGNORED, pack
+from colocate.models import without_adapter
 from colocate.training_data import Example, Settings, Step
 
 log = logging.getLogger("colocate")
@@ -74,10 +75,10 @@ def fit(
     import torch
 
     settings, n_steps = run.settings, len(run.plan)
-    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    optimizer, rates = _optimizer(trained, run)
     done, history, heldout = 0, [], []
     with ExitStack() as stack:
+        trained = stack.enter_context(full_tuning.in_float32(model))
+        optimizer, rates = _optimizer(trained, run)
         stack.enter_context(_memory_hint(settings))
         stack.enter_context(lora_compute.in_base_dtype(model))
         stack.enter_context(packed_attention.per_example(model))
@@ -86,9 +87,10 @@ def fit(
         cache = _kept_prefix(model, run, splits)
         if checkpoint is not None and checkpoint.is_file():
             done, history, heldout = checkpoints.resume(checkpoint, key, trained, optimizer)
+            full_tuning.write_back(model, trained)
             log.info("going on after step %d of %d, from %s", done, n_steps, checkpoint)
         else:
-            with model.disable_adapter():
+            with model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext():
                 _measure(model, run, cache, splits, 0, history, heldout)
         for number, step in enumerate(run.plan[done:], start=done + 1):
             share = settings.rate(number, n_steps)
@@ -104,6 +106,7 @@ def fit(
             history.append({"step": number, "epoch": step.epoch, "split": "train", "loss": loss} | values)
             _check_progress(model, history, examples, n_steps)
             optimizer.step()
+            full_tuning.write_back(model, trained)
             optimizer.zero_grad(set_to_none=True)
             if number == n_steps:
                 _measure(model, run, cache, splits, number, history, heldout)
@@ -162,7 +165,7 @@ def losses_of(model, row: list[Example], device: str, cache=None):
     )
     targets = labels[0, 1:]
     keep = (targets != IGNORED).nonzero()[:, 0]  # the token at `keep` predicts the one after it
-    selects = "logits_to_keep" in inspect.signature(model.get_base_model().forward).parameters
+    selects = "logits_to_keep" in inspect.signature(without_adapter(model).forward).parameters
     options = {"logits_to_keep": keep} if selects else {}  # then the family's own code caps or scales only these
     start = resumed(model, cache.first, cache.states(row)) if cache else nullcontext()
     with start, packed_attention.examples_of(lengths):

@@ -88,6 +88,10 @@ def _openhermes(row: dict, where: str) -> dict:
     return {"messages": _conversation(row["conversations"], "from", "value", "conversations", where)}
 
 
+def _gsm8k(row: dict, where: str) -> dict:
+    return {"messages": _dialogue(_text(row, "question", where), _text(row, "answer", where))}
+
+
 def _codealpaca(row: dict, where: str) -> dict:
     context = _text(row, "input", where, empty=True) if "input" in row else ""
     question = "\n\n".join(part for part in (_text(row, "instruction", where), context) if part)
@@ -100,6 +104,7 @@ SCHEMAS = {  # fields that tell a schema -> its reader; the first that fits wins
     ("query", "response"): _metamathqa,
     ("problem", "solution"): _magicoder,
     ("instruction", "output"): _codealpaca,
+    ("question", "answer"): _gsm8k,
 }
 
 

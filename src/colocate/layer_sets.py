@@ -171,6 +171,8 @@ def resolve(
         )
         return parts, spec
 
+    if "full" in entry:
+        return _full(arm, seed, entry, geometry)
     _check_different(arm, entry, rules, sets)
     parts, spec = describe(entry)
     deviation = 0
@@ -210,6 +212,21 @@ def resolve(
         "tuning": tuning,
         "n_trainable": budget.count_parameters(shapes, kv_heads, spec),
         "budget_deviation": deviation,
+    }
+
+
+def _full(arm: str, seed: int, entry: dict, geometry: dict) -> dict:
+    """Full fine-tuning: every weight at one rate, `lr_lora`, and no layer with an adapter."""
+    return {
+        "arm": arm,
+        "seed": seed,
+        "full": True,
+        **{f"{part}_layers": [] for part in PARTS},
+        "lr_lora": entry["lr_full"],
+        "lr_garfa": entry["lr_full"],
+        "tuning": None,
+        "n_trainable": geometry["n_params"],
+        "budget_deviation": 0,
     }
 
 

@@ -20,7 +20,7 @@ def in_base_dtype(model) -> Iterator[None]:
     from peft.helpers import disable_input_dtype_casting
 
     layers = [module for module in model.modules() if hasattr(module, "lora_A")]
-    if any(layer.lora_variant for layer in layers):  # DoRA
+    if not layers or any(layer.lora_variant for layer in layers):  # full fine-tuning; DoRA
         yield
         return
     linears = [linear for layer in layers for linear in (*layer.lora_A.values(), *layer.lora_B.values())]

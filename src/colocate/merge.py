@@ -59,7 +59,7 @@ def merge(model_folder: str | Path, adapter_folder: str | Path, out_folder: str 
             weight.data = weight.data.float()
             module.merge()
             weight.data = weight.data.to(rounded)
-    merged = adapted.unload()
+    merged = adapted.unload() if hasattr(adapted, "unload") else adapted  # a full fine-tune is whole already
     if target:
         merged.to(target)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ BUILTIN = Path(__file__).resolve().parents[2] / "data" / "instructions"
 KEYS = {
     "builtin": {"kind", "n", "heldout", "name"},
     "jsonl": {"kind", "n", "heldout", "name", "path"},
-    "hub": {"kind", "n", "heldout", "name", "dataset"},
+    "hub": {"kind", "n", "heldout", "name", "dataset", "files"},
 }
 HELDOUT = 60
 SPARE = 4  # rows that are read for each row that is wanted: some are of no use, or of a group that is elsewhere
@@ -152,7 +152,12 @@ def _hub_rows(source: dict, rng: np.random.Generator, datasets_dir) -> list[dict
     """
     dataset = source["dataset"]
     name = source.get("name", dataset.rpartition("/")[2])
-    files = data_rows.files_of(hub_data.folder(dataset, datasets_dir))
+    place = hub_data.folder(dataset, datasets_dir)
+    files = data_rows.files_of(place)
+    if "files" in source:
+        files = [file for file in files if file.relative_to(place).match(source["files"])]
+        if not files:
+            raise InputError(f"{place}: no data file matches {source['files']!r} (mixture.sources: files)")
     chosen = None
     if "n" in source:
         total = sum(1 for file in files for _ in data_rows.read(file))

@@ -41,6 +41,7 @@ __all__ = [
     "read_geometry",
     "resolve_device",
     "resolve_dtype",
+    "without_adapter",
 ]
 
 SOURCES = {
@@ -61,7 +62,13 @@ HUB_FILES = (  # what a model needs: no code, no pickle, no second copy of the w
 )
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 RECORDS = ("download.json", "manifest.json")  # written last: a folder that has one is whole
-DTYPES = ("float32", "bfloat16", "float16", "nf4")
+KERNELS = {  # of attention, by transformers' names: the flag of the families that have it
+    "eager": None,
+    "sdpa": "_supports_sdpa",
+    "flash_attention_2": "_supports_flash_attn",
+}
+NF4 = {"nf4": "bfloat16", "nf4_float32": "float32"}  # 4-bit weights, and what they and all other weights compute in
+DTYPES = ("float32", "bfloat16", "float16", "nf4")  # of a study; nf4_float32 is for single profiles
 
 
 # ---------------------------------------------------------------------------------------------------------------- fetch
@@ -111,8 +118,10 @@ def _download_wheel(requirement: str, folder: Path) -> None:
 
 def _download_snapshot(repo: str, revision: str | None, folder: Path) -> str:
     """The files HUB_FILES of a hub repository; returns the commit. An interrupted download is kept and continued."""
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, constants, snapshot_download
 
+    if constants.HF_HUB_OFFLINE:
+        return _take_cached(repo, revision, folder)
     place = f"hf:{repo}, revision {revision or 'main'}"
     try:
         info = HfApi().model_info(repo, revision=revision)
@@ -129,6 +138,25 @@ def _download_snapshot(repo: str, revision: str | None, folder: Path) -> str:
             path.rename(folder / path.name)
     shutil.rmtree(partial)
     return info.sha
+
+
+def _take_cached(repo: str, revision: str | None, folder: Path) -> str:
+    """The same from the hub client's cache on this machine, where HF_HUB_OFFLINE is set; returns the commit."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        cached = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError as error:
+        raise InputError(
+            f"hf:{repo}, revision {revision or 'main'}: not in the hub's cache on this machine, and HF_HUB_OFFLINE is "
+            f"set; download it there first (hf download {repo}), or unset HF_HUB_OFFLINE"
+        ) from error
+    names = sorted(path.name for path in cached.iterdir() if path.is_file())
+    _require_weights(names, f"hf:{repo}")
+    for name in filter(_is_hub_file, names):
+        _link(cached / name, folder / name)
+    return cached.name
 
 
 def _collect(place: Path, folder: Path) -> None:
@@ -330,17 +358,19 @@ def _cpu_flags(cpuinfo: str | Path = "/proc/cpuinfo") -> set[str]:
     return set(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), []))
 
 
-def load_model(folder: str | Path, dtype: str, device: str, *, geometry: dict | None = None):
-    """The causal language model in a prepared folder, in eval mode; attention is sdpa where its family has it.
+def load_model(folder: str | Path, dtype: str, device: str, *, geometry: dict | None = None, attention: str = "auto"):
+    """The causal language model in a prepared folder, in eval mode.
 
-    `dtype` is one of DTYPES (nf4: 4-bit weights by bitsandbytes, computing in bfloat16), `device` "cpu" or "cuda".
-    Keys of `geometry` (those of read_geometry, and dtype) that differ from the folder's are an InputError, and so are
-    weights that the folder lacks.
+    `dtype` is one of DTYPES or NF4 (4-bit weights by bitsandbytes, computing in bfloat16 or float32); `device` is "cpu"
+    or "cuda": all cards that this process sees, the layers spread over them where they are several. `attention` is a
+    key of KERNELS; "auto" is torch's sdpa (on cards that have it, itself flash attention), or eager where the family
+    has no sdpa. Keys of `geometry` (those of read_geometry, and dtype) that differ from the folder's are an InputError,
+    and so are weights that the folder lacks, and a kernel that family, device or dtype do not allow.
     """
     folder = Path(folder)
-    if dtype not in DTYPES:
+    if dtype not in {*DTYPES, *NF4}:
         raise InputError(f"dtype: found {dtype!r}, allowed: {', '.join(DTYPES)}")
-    if dtype == "nf4" and find_spec("bitsandbytes") is None:
+    if dtype in NF4 and find_spec("bitsandbytes") is None:
         raise InputError("dtype: nf4 needs bitsandbytes, which is not installed: make env EXTRAS=gpu")
     if geometry:
         check_geometry(read_geometry(folder) | {"dtype": dtype}, geometry, str(folder))
@@ -348,16 +378,19 @@ def load_model(folder: str | Path, dtype: str, device: str, *, geometry: dict | 
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    options = {"dtype": torch.bfloat16 if dtype == "nf4" else getattr(torch, dtype)}
-    if dtype == "nf4":
+    options = {"dtype": getattr(torch, NF4.get(dtype, dtype))}
+    if dtype in NF4:
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_compute_dtype=options["dtype"],
         )
-    if dtype == "nf4" or device != "cpu":
-        options["device_map"] = {"": device}
+    if attention != "auto":
+        _check_attention(attention, folder, device, dtype)
+        options["attn_implementation"] = attention
+    if dtype in NF4 or device != "cpu":
+        options["device_map"] = device_map(device)
     model, info = AutoModelForCausalLM.from_pretrained(
         folder,
         local_files_only=True,
@@ -370,6 +403,31 @@ def load_model(folder: str | Path, dtype: str, device: str, *, geometry: dict | 
         missing = sorted(info["missing_keys"])
         raise InputError(f"{folder}: weights missing: {', '.join(missing[:5])} ({len(missing)} in all)")
     return model.eval()
+
+
+def _check_attention(attention: str, folder: Path, device: str, dtype: str) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if attention not in KERNELS:
+        raise InputError(f"attention: found {attention!r}, allowed: auto, {', '.join(KERNELS)}")
+    family = AutoModelForCausalLM._model_mapping[type(AutoConfig.from_pretrained(folder, local_files_only=True))]
+    family = family[0] if isinstance(family, tuple) else family
+    if KERNELS[attention] and not getattr(family, KERNELS[attention]):
+        raise InputError(f"attention: found {attention}, which {family.__name__} does not have; allowed: auto")
+    if attention == "flash_attention_2" and (device != "cuda" or dtype == "float32"):
+        raise InputError(f"attention: found {attention} for {dtype} on {device}; it computes on cuda in half precision")
+    if attention == "flash_attention_2" and find_spec("flash_attn") is None:
+        raise InputError(f"attention: {attention} needs the package flash-attn, which is not installed; else: auto")
+
+
+def device_map(device: str) -> dict | str:
+    """Where the layers go: on one device, or, of several cards, as accelerate spreads them evenly ("balanced").
+
+    Whole layers follow one another from card to card in one process; each job sees only the cards that it was given.
+    """
+    import torch
+
+    return "balanced" if device == "cuda" and torch.cuda.device_count() > 1 else {"": device}
 
 
 def load_tokenizer(folder: str | Path):
@@ -385,9 +443,14 @@ def load_tokenizer(folder: str | Path):
     return tokenizer
 
 
+def without_adapter(model):
+    """The model inside a PEFT model, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def decoder_layers(model):
     """The ModuleList of the L decoder layers, of a plain model or inside a PEFT model."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = without_adapter(model)
     decoder = base.get_decoder()
     for holder in (decoder, getattr(decoder, "model", None)):
         if hasattr(holder, "layers"):

@@ -17,6 +17,7 @@ from contextvars import ContextVar
 import torch
 
 from colocate.errors import InputError
+from colocate.models import without_adapter
 
 NAME = "colocate_per_example"  # in transformers' registry of attention functions
 KINDS = {"full_attention", "sliding_attention"}  # of layers; others (chunked, linear) keep the stock way
@@ -31,7 +32,7 @@ def per_example(model) -> Iterator[None]:
     """
     from transformers import AttentionInterface
 
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = without_adapter(model)
     stock, config = base.config._attn_implementation, base.get_decoder().config
     kinds = set(getattr(config, "layer_types", None) or KINDS)
     if stock != "sdpa" or base.device.type != "cpu" or not kinds <= KINDS:

@@ -67,6 +67,7 @@ def _parser(doc: str, inputs: list[str], outputs: list[str]) -> argparse.Argumen
     )
     parser.add_argument("--label", default="", help="what the progress lines call this job")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--gpus", type=int, default=1, help="cards that a job of a model takes, where it finds any")
     parser.add_argument("--log", type=Path, help="log file (default: the terminal)")
     return parser
 
@@ -124,6 +125,7 @@ class Job:
         names_in, names_out = inputs.split(), outputs.split()
         args = _parser(doc, names_in, names_out).parse_args(argv)
         self.settings, self.threads, self.log_file = args.settings, args.threads, args.log
+        self.gpus = max(1, args.gpus)  # a study that asks its cluster for none still takes the card of this machine
         self.label = " ".join(part for part in (self.name, args.label) if part)
         self.input = SimpleNamespace(**{name.rstrip("*?"): getattr(args, name.rstrip("*?")) for name in names_in})
         self.final = {name.rstrip("?"): getattr(args, name.rstrip("?")) for name in names_out}
@@ -135,7 +137,7 @@ class Job:
             os.environ[variable] = str(self.threads)
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         if self.settings.get("device") in ("auto", "cuda"):  # a job of a model; must come before torch starts CUDA
-            devices.take_gpu()
+            devices.take_gpu(cards=self.gpus)
         self.terminal = os.fdopen(os.dup(2), "w")
         if self.log_file is not None:
             self.log_file.parent.mkdir(parents=True, exist_ok=True)

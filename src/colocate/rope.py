@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from colocate.errors import InputError
-from colocate.rotation import Rotary, Rotation, free_attentions, hook, rotating_attention, rotating_layers
+from colocate.rotation import Rotary, Rotation, computes_on, free_attentions, hook, rotating_attention, rotating_layers
 
 
 class RopeScale(nn.Module):
@@ -48,7 +48,7 @@ def add_rope_scale(model: nn.Module, layers: list[int]) -> None:
     `rope_scale` already, and for a family that cannot be supported.
     """
     for one in free_attentions(model, layers, "rope_scale"):
-        one.module.rope_scale = RopeScale(one.n_kv_heads, device=next(one.module.parameters()).device)
+        one.module.rope_scale = RopeScale(one.n_kv_heads, device=computes_on(one.module))
         hook(one.module, _Frequencies(one.rotary, _own_frequencies))
 
 

@@ -119,6 +119,13 @@ def free_attentions(model: nn.Module, layers: list[int], child: str) -> list[Rot
     return chosen
 
 
+def computes_on(attention: nn.Module) -> torch.device:
+    """The device on which an attention computes; weights that accelerate keeps elsewhere meanwhile do not count."""
+    hooks = (getattr(module, "_hf_hook", None) for module in attention.modules())
+    found = (getattr(hook, "execution_device", None) for hook in hooks)
+    return torch.device(next((one for one in found if one is not None), next(attention.parameters()).device))
+
+
 def rotating_layers(model: nn.Module) -> list[int]:
     """The layers whose attention rotates queries and keys. InputError for a family that cannot be supported."""
     _check_family(model)

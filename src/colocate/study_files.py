@@ -29,9 +29,10 @@ def problems(study: dict, mirror: str = "", planning: bool = False) -> list[tupl
 
 
 def _models(study: dict) -> list[tuple[str, str]]:
-    wanted = [name for model in study["select"]["models"] for name in (model, study["models"][model].get("released"))]
+    selected = study["select"]["models"]
+    wanted = [name for model in selected for name in (model, *study["models"][model].get("released", []))]
     found = []
-    for name in dict.fromkeys(filter(None, wanted)):
+    for name in dict.fromkeys(wanted):
         kind, _, place = study["models"][name]["source"].partition(":")
         if kind == "path" and not Path(place).expanduser().exists():
             said = (

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from colocate.errors import InputError
-from colocate.rotation import ROTATE, Rotation, free_attentions, hook
+from colocate.rotation import ROTATE, Rotation, computes_on, free_attentions, hook
 
 
 class LogitScale(nn.Module):
@@ -46,7 +46,7 @@ def add_logit_scale(model: nn.Module, layers: list[int]) -> None:
     queries are not the ones that enter the attention.
     """
     for one in attentions_for_temperature(model, layers):
-        one.module.logit_scale = LogitScale(one.n_kv_heads, device=next(one.module.parameters()).device)
+        one.module.logit_scale = LogitScale(one.n_kv_heads, device=computes_on(one.module))
         hook(one.module, _then_scale)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from colocate import adapters, checkpoints, devices, files, models
+from colocate import adapters, checkpoints, devices, files, full_tuning, models
 from colocate.budget import AdapterSpec
 from colocate.errors import InputError
 from colocate.files import Progress, silent
@@ -43,7 +43,8 @@ def train(
     row carries the mean over its split's examples) and heldout.parquet (split, item, group, step, loss, tokens: mean
     loss, in nat, of the `tokens` labels of each example's answer, at step 0, the base model, and at the end).
     `scratch` keeps the latest checkpoint, from which a second call goes on; the caller removes it.
-    Returns {tokens, steps, flops, training_seconds, peak_memory_mib, left_out (examples too long, by split)}.
+    Returns {tokens, steps, flops, training_seconds, peak_memory_mib, attention (the kernel), left_out (examples too
+    long, by split)}.
     """
     import pandas as pd
 
@@ -55,7 +56,8 @@ def train(
     history, heldout = fit(model, run, ("validate", "test"), Path(scratch) / checkpoints.NAME, key, progress)
 
     manifest = Path(model_folder) / "manifest.json"
-    adapters.save(model, out, files.read_json(manifest) if manifest.is_file() else None)
+    save = adapters.save if spec else full_tuning.save
+    save(model, out, files.read_json(manifest) if manifest.is_file() else None)
     files.write_csv(out / "alphas.csv", adapters.read_alphas(out))
     files.write_csv(out / "temperatures.csv", adapters.read_temperatures(out))
     files.write_csv(out / "training_log.csv", pd.DataFrame(history, columns=LOG))
@@ -68,6 +70,7 @@ def train(
         "flops": training_flops(read_geometry(model_folder), spec, lengths, labels),
         "training_seconds": time.perf_counter() - started,
         "peak_memory_mib": devices.peak_memory_mib(),
+        "attention": models.without_adapter(model).config._attn_implementation,
         "left_out": left_out,
     }
 
@@ -135,19 +138,10 @@ def _arm_run(
     dtype: str,
     device: str,
 ):
-    """The adapted model of a resolved arm, its run, its spec, and how many examples of each split were too long."""
+    """The model of a resolved arm, its run, its spec (None: full fine-tuning), and how many examples were too long."""
     settings = Settings.of(settings)
     settings = replace(settings, lora_plus_ratio=resolved.get("lora_plus_ratio", settings.lora_plus_ratio))
-    spec = AdapterSpec(
-        lora_layers=tuple(resolved["lora_layers"]),
-        garfa_layers=tuple(resolved["garfa_layers"]),
-        rank=resolved["rank"],
-        alpha=resolved["alpha"],
-        targets=tuple(resolved["targets"]),
-        dropout=resolved.get("dropout", 0.0),
-        temperature_layers=tuple(resolved.get("temperature_layers", ())),
-        variant=resolved.get("variant", "lora"),
-    )
+    spec = None if resolved.get("full") else _spec_of(resolved)
     rates = {"lora": resolved["lr_lora"], "garfa": resolved["lr_garfa"]}
     model, run, left_out = _load(model_folder, spec, mixture, settings, rates, splits, seed, dtype, device)
     n_trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -158,9 +152,22 @@ def _arm_run(
     return model, run, spec, left_out
 
 
+def _spec_of(resolved: dict) -> AdapterSpec:
+    return AdapterSpec(
+        lora_layers=tuple(resolved["lora_layers"]),
+        garfa_layers=tuple(resolved["garfa_layers"]),
+        rank=resolved["rank"],
+        alpha=resolved["alpha"],
+        targets=tuple(resolved["targets"]),
+        dropout=resolved.get("dropout", 0.0),
+        temperature_layers=tuple(resolved.get("temperature_layers", ())),
+        variant=resolved.get("variant", "lora"),
+    )
+
+
 def _load(
     model_folder,
-    spec: AdapterSpec,
+    spec: AdapterSpec | None,
     mixture: dict,
     settings: Settings,
     rates: dict,
@@ -177,10 +184,11 @@ def _load(
     read = {split: read_examples(mixture[split], tokenizer, settings, limit) for split, limit in limits.items()}
     data = {split: examples for split, (examples, _) in read.items()}
     plan = plan_steps([len(example.ids) for example in data["train"]], settings, seed)
-    model = models.load_model(model_folder, dtype, device)
+    model = models.load_model(model_folder, dtype, device, attention=settings.attention)
     torch.manual_seed(seed)  # LoRA's A, then dropout
     run = Run(data, plan, settings, rates, device)
-    return adapters.adapt(model, spec), run, {split: too_long for split, (_, too_long) in read.items()}
+    model = adapters.adapt(model, spec) if spec else full_tuning.unfreeze(model)
+    return model, run, {split: too_long for split, (_, too_long) in read.items()}
 
 
 def _key(resolved: dict, run: Run, seed: int, dtype: str) -> str:

@@ -38,6 +38,7 @@ class Settings:
     heldout_examples: int = 60  # of validate and of test, each
     prefix_cache_gib: float = 0.0  # memory for what enters the first adapted layer (prefix_cache), 0 = off
     chat_template: str = "auto"
+    attention: str = "auto"  # kernel (models.KERNELS)
 
     def __post_init__(self):
         for name in ("max_tokens", "epochs", "max_length", "tokens_per_step", "checkpoint_every", "heldout_examples"):
@@ -139,18 +140,19 @@ def training_flops(geometry: dict, spec, lengths: list[int], n_labels: int) -> i
         per label   4 V D                                                head, forward and backward
 
     Frozen weights get no gradient, and nothing goes below layer f. Norms, softmax and rotation are left out, and so are
-    the held-out losses. Dense models. A plain run's work: with prefix_cache_gib, later epochs do less.
+    the held-out losses. Dense models. A plain run's work: with prefix_cache_gib, later epochs do less. `spec` None is
+    full fine-tuning: f = 0, and every weight, the head's too, has a gradient (2 more an operation; no LoRA).
     """
     from colocate.budget import count_parameters
 
     shapes, n_layers = geometry["linear_shapes"], geometry["n_layers"]
-    first = min(spec.layers)
+    first = min(spec.layers) if spec else 0
     weights = [sum(out * into for out, into in shapes[str(layer)].values()) for layer in range(n_layers)]
-    n_lora = count_parameters(shapes, 0, spec)
+    per_token = 6 * count_parameters(shapes, 0, spec) if spec else 2 * sum(weights)
     tokens, pairs = sum(lengths), sum(length * (length + 1) // 2 for length in lengths)
     per_head_pair = geometry["n_heads"] * geometry["head_dim"]
     return (
-        tokens * (2 * sum(weights) + 2 * sum(weights[first:]) + 6 * n_lora)
+        tokens * (2 * sum(weights) + 2 * sum(weights[first:]) + per_token)
         + pairs * per_head_pair * (4 * n_layers + 8 * (n_layers - first))
-        + n_labels * 4 * geometry["vocab"] * geometry["hidden"]
+        + n_labels * (4 if spec else 6) * geometry["vocab"] * geometry["hidden"]
     )

@@ -65,7 +65,16 @@ STATISTICS = [
 TEMPLATE = str(Path(configuration.__file__).parent / "templates/report.html.j2")
 # A job of a model takes one GPU where models run on one. `auto` asks this machine; a cluster's profile says `cuda`.
 CUDA = STUDY["device"] == "cuda" or (STUDY["device"] == "auto" and bool(devices.list_gpus()))
-GPU = int(CUDA) if STUDY["gpus"] == "auto" else STUDY["gpus"]
+
+
+def cards(wildcards) -> int:
+    """Cards that a job of this model asks for: those of the model where models run on a GPU, unless `gpus` says so."""
+    if STUDY["gpus"] != "auto":
+        return STUDY["gpus"]
+    return STUDY["models"][wildcards.model]["gpus"] if CUDA else 0
+
+
+GPU = cards
 
 
 onstart:
@@ -75,6 +84,7 @@ onstart:
 
 wildcard_constraints:
     model="|".join(map(re.escape, STUDY["models"])),
+    tuned="|".join(map(re.escape, STUDY["models"])),
     profile="|".join(map(re.escape, STUDY["profiles"])),
     layer_set="|".join(map(re.escape, STUDY["layer_sets"])),
     arm="|".join(map(re.escape, STUDY["arms"])),
@@ -97,7 +107,7 @@ def command(script: str, inputs: str = "", outputs: str = "", label: str = "") -
     """The command line of a rule: its script, one option for each named input and output, log, label and settings."""
     kinds = (("input", inputs), ("output", outputs))
     named = [f"--{name} {{{kind}.{name}:q}}" for kind, names in kinds for name in names.split()]
-    fixed = ["--threads {threads}", "--log {log:q}", f"--label '{label}'", "--settings {params.cfg:q}"]
+    fixed = ["--threads {threads}", "--gpus {resources.gpu}", "--log {log:q}", f"--label '{label}'", "--settings {params.cfg:q}"]
     return " ".join([f'"$PYTHON" "$SCRIPTS"/{script}.py', *named, *fixed])
 
 

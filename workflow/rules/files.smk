@@ -6,9 +6,14 @@ def arms_of(model: str) -> list[str]:
     return [arm for arm in ARMS if model in STUDY["arms"][arm].get("models", [model])]
 
 
+def seeds_of(arm: str) -> list[int]:
+    """Training seeds of an arm: its own, or the study's."""
+    return STUDY["arms"][arm].get("seeds", SEEDS)
+
+
 def runs(model: str, trained_only: bool = False) -> list[tuple[str, int]]:
     """(arm, seed) of every run of a model. base is never trained, and counts once, as seed 0."""
-    trained = [(arm, seed) for arm in arms_of(model) if arm != "base" for seed in SEEDS]
+    trained = [(arm, seed) for arm in arms_of(model) if arm != "base" for seed in seeds_of(arm)]
     return trained if trained_only else [("base", 0), *trained]
 
 
@@ -98,16 +103,14 @@ def twin_profiles_of(model: str, ending: str = ".csv") -> list[str]:
     return [f"{RESULTS}/{model}/twins/{twin}/{profile}{ending}" for twin in twins() for profile in primary]
 
 
-def released_of(model: str) -> str | None:
-    """The model's released fine-tune, where one is named and something is measured of it."""
-    return STUDY["models"][model].get("released") if SELECT["arm_profiles"] else None
+def released_of(model: str) -> list[str]:
+    """The model's released fine-tunes, where something is measured of them."""
+    return STUDY["models"][model].get("released", []) if SELECT["arm_profiles"] else []
 
 
 def released_profiles_of(model: str, ending: str = ".csv") -> list[str]:
-    if released_of(model) is None:
-        return []
-    folder = f"{RESULTS}/{model}/arm_profiles/{configuration.RELEASED}/seed0"
-    return [f"{folder}/{metric}{ending}" for metric in SELECT["arm_profiles"]]
+    folders = [f"{RESULTS}/{model}/arm_profiles/{configuration.RELEASED}{tuned}/seed0" for tuned in released_of(model)]
+    return [f"{folder}/{metric}{ending}" for folder in folders for metric in SELECT["arm_profiles"]]
 
 
 def uses_made_pairs(profile: str) -> bool:
@@ -204,7 +207,7 @@ def targets(*stages: str) -> list[str]:
     for model in SELECT["models"]:
         base = f"{RESULTS}/{model}"
         stage_files = {
-            "fetch": [f"resources/downloads/{name}/download.json" for name in (model, released_of(model)) if name],
+            "fetch": [f"resources/downloads/{name}/download.json" for name in (model, *released_of(model))],
             "profiles": profiles_of(model) + twin_profiles_of(model),
             "train": adapters_of(model, "manifest.json") + adapters_of(model, "adapter_model.safetensors"),
             "evaluate": evaluations_of(model, ".json") + evaluations_of(model, ".items.parquet"),

@@ -58,7 +58,7 @@ def resolve_settings(arm: str, seed: int, rates: dict | None = None) -> dict:
     return {
         "arm": arm,
         "seed": seed,
-        "entry": entry | (rates or {}),
+        "entry": {key: value for key, value in entry.items() if key != "seeds"} | (rates or {}),
         "matched": matched,
         "rules": {name: STUDY["layer_sets"][name] for name in configuration.arm_sets(STUDY, arm)},
         "training": {key: STUDY["training"][key] for key in ("lora", "lr_lora", "lr_garfa", "lora_plus_ratio")},

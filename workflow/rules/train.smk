@@ -83,18 +83,18 @@ rule profile_released:
     input:
         model=model_folder,
         geometry=f"{BASE}/geometry.json",
-        tuned=lambda w: f"resources/models/{released_of(w.model)}/manifest.json",
+        tuned="resources/models/{tuned}/manifest.json",
         checked=f"{BASE}/pairs.json",
         pairs=STUDY["pairs"]["files"],
         paraphrases=STUDY["pairs"]["paraphrases"],
     output:
-        profile=f"{BASE}/arm_profiles/released/seed0/{{metric}}.csv",
-        variants=f"{BASE}/arm_profiles/released/seed0/{{metric}}.variants.parquet",
-        run=f"{BASE}/arm_profiles/released/seed0/{{metric}}.run.json",
+        profile=f"{BASE}/arm_profiles/released-{{tuned}}/seed0/{{metric}}.csv",
+        variants=f"{BASE}/arm_profiles/released-{{tuned}}/seed0/{{metric}}.variants.parquet",
+        run=f"{BASE}/arm_profiles/released-{{tuned}}/seed0/{{metric}}.run.json",
     log:
-        f"{LOGS}/profile_released/{{model}}/{{metric}}.log",
+        f"{LOGS}/profile_released/{{model}}/{{tuned}}/{{metric}}.log",
     benchmark:
-        f"{LOGS}/profile_released/{{model}}/{{metric}}.tsv"
+        f"{LOGS}/profile_released/{{model}}/{{tuned}}/{{metric}}.tsv"
     threads: THREADS
     resources:
         mem_mb=lambda w: model_memory(w, models=2),
@@ -110,5 +110,5 @@ rule profile_released:
             "profile_released",
             "model geometry tuned pairs paraphrases",
             "profile variants run",
-            "{wildcards.metric} released",
+            "{wildcards.metric} {wildcards.tuned}",
         )

@@ -10,8 +10,11 @@ with Job(__doc__, inputs="model geometry adapter pairs* paraphrases", outputs="p
     place = files.read_json(job.input.geometry)
     data = read_data(job.input.pairs, job.input.paraphrases, settings["limit"])
     tokenizer = models.load_tokenizer(job.input.model.parent)
-    model = models.load_model(job.input.model.parent, place["dtype"], place["device"])
-    arm = Compared.of_adapter(adapters.load(model, job.input.adapter.parent))
+
+    def load_base():
+        return models.load_model(job.input.model.parent, place["dtype"], place["device"])
+
+    arm = Compared.of_arm(adapters.load(load_base(), job.input.adapter.parent), load_base)
     chosen = settings["profile"]
     measured = profiles.compute(chosen["metric"], arm, tokenizer, chosen, data, job.progress)
     files.write_csv(job.out.profile, measured.profile)

@@ -16,7 +16,7 @@ with Job(__doc__, inputs=INPUTS, outputs="profile per_item variants run") as job
     if job.input.examples:
         examples = job.input.examples[0], settings["examples"], chosen.get("max_examples")
     data = read_data(job.input.pairs, job.input.paraphrases, settings["limit"], job.input.texts, examples, tokenizer)
-    dtype = profiles.METRICS[chosen["metric"]].dtype or place["dtype"]
+    dtype = profiles.dtype_of(chosen, place["dtype"])
     model = models.load_model(job.input.model.parent, dtype, place["device"])
     measured = profiles.compute(chosen["metric"], model, tokenizer, chosen, data, job.progress)
     files.write_csv(job.out.profile, measured.profile)

@@ -111,8 +111,9 @@ class Passes:
     def _pick(self, head, inputs):
         hidden = inputs[0]
         if self._wanted is not None:
-            hidden = hidden[self._wanted[0], self._wanted[1]][None]
-        return (hidden.to(head.weight.dtype),)
+            rows, columns = (places.to(hidden.device) for places in self._wanted)
+            hidden = hidden[rows, columns][None]
+        return (hidden.to(head.weight),)  # its dtype, and where layers lie on several cards, its device
 
 
 def layer_kinds(config) -> set[str]:

@@ -87,7 +87,7 @@ class Slots(Cache):
                 held[:, :, self.base : self.base + length] = new
             last = self.base + length
         else:
-            columns = (self.starts + self.base)[:, None] + torch.arange(length, device=keys.device)
+            columns = (self.starts.to(keys.device) + self.base)[:, None] + torch.arange(length, device=keys.device)
             lines = torch.arange(batch, device=keys.device)[:, None]
             for held, new in zip(rows, (keys, values), strict=True):
                 held[lines, :, columns] = new.transpose(1, 2)

@@ -34,6 +34,18 @@ class Metric:
     dtype: str = ""  # what the model must be loaded as, if not as the study says
 
 
+def dtype_of(settings: dict, dtype: str) -> str:
+    """What a model of a study's `dtype` is loaded as for the profile `settings` {metric, ...}.
+
+    RoPE influence takes float32; of a 4-bit model the 4-bit weights, computing in float32, but where a derivative goes
+    through them (fisher).
+    """
+    wanted = METRICS[settings["metric"]].dtype
+    if wanted == "float32" and dtype == "nf4" and settings.get("method") != "fisher":
+        return "nf4_float32"
+    return wanted or dtype
+
+
 @dataclass(frozen=True)
 class Profile:
     """What a metric found.

@@ -68,10 +68,20 @@ def _run(model, lengths: Sequence[int], inputs: Callable, batch_tokens: int, pro
         given = inputs(rows, device)
         with recorded(layers) as calls:
             decoder(**given, use_cache=False)
+        calls[:] = [_on(device, call) for call in calls]
         _check_finite(calls)
         yield rows, given, calls
         done += len(rows)
         progress(done / len(lengths), f"{done} of {len(lengths)} texts")
+
+
+def _on(device, call: tuple) -> tuple:
+    """A layer's call with its states on this device: the layers of one model may lie on several cards."""
+    args, kwargs, output = call
+    output = (first(output).to(device), *output[1:]) if isinstance(output, tuple) else output.to(device)
+    if args:
+        return (args[0].to(device), *args[1:]), kwargs, output
+    return args, kwargs | {"hidden_states": kwargs["hidden_states"].to(device)}, output
 
 
 def pool_weights(tokens: Sequence[list[list[int]]], starts: Sequence[list[int]], length: int) -> Tensor:
@@ -244,6 +254,7 @@ def resumed(model, layer: int, hidden: Tensor) -> Iterator[None]:
     ids passed in the block need the shape (B, T); their values do not matter.
     """
     layers = decoder_layers(model)
+    own = [(below, below.__dict__.get("forward")) for below in layers[:layer]]  # accelerate has put its own there
 
     def replace(module, args, kwargs):
         return ((hidden, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": hidden})
@@ -254,8 +265,11 @@ def resumed(model, layer: int, hidden: Tensor) -> Iterator[None]:
     try:
         yield
     finally:
-        for below in layers[:layer]:
-            del below.forward
+        for below, forward in own:
+            if forward is None:
+                del below.forward
+            else:
+                below.forward = forward
         handle.remove()
 
 

@@ -2,6 +2,7 @@
 
 of_adapter   tuned is a PEFT model, base the same model with its adapter off, bit for bit: one copy of the weights
 of_release   two models, such as a base model and its released fine-tune: both in memory
+of_arm       one or the other: of a trained arm
 
 Weights    W (out, in) of each linear module of a decoder layer, and its change W' - W. For LoRA that is
            scale B A (rsLoRA: another scale); for DoRA diag(m / ||W + scale B A||_rows) (W + scale B A) - W.
@@ -53,6 +54,11 @@ class Compared:
         if base_tokenizer is not None:
             _check_tokenizers(base_tokenizer, tuned_tokenizer, names)
         return cls(tuned, base)
+
+    @classmethod
+    def of_arm(cls, tuned, load_base: Callable) -> "Compared":
+        """What adapters.load gives: a PEFT model against itself, a full fine-tune against what load_base() returns."""
+        return cls.of_adapter(tuned) if hasattr(tuned, "disable_adapter") else cls.of_release(load_base(), tuned)
 
     @property
     def n_layers(self) -> int:

@@ -90,9 +90,10 @@ class Settings:
 def compute(model, tokenizer, settings: dict, data: dict, progress: Progress = silent) -> Profile:
     """Profile, items and variants over windows of data["texts"]."""
     chosen = parse(Settings, settings)
-    if chosen.method != "local" and getattr(model, "is_quantized", False):
+    if getattr(model, "is_quantized", False) and (model.dtype != torch.float32 or chosen.method == "fisher"):
+        allowed = "float32" if chosen.method == "fisher" else "nf4_float32"
         raise InputError(
-            f"method: found {chosen.method!r} on a quantised model, allowed: local; a KL needs float32 weights"
+            f"method: {chosen.method} on a 4-bit model in {model.dtype}; load it in {allowed}: a KL needs it"
         )
     if chosen.text_tokens > context_length(model):
         raise InputError(f"text_tokens: found {chosen.text_tokens}, but this model takes {context_length(model)}")

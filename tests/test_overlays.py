@@ -1,0 +1,249 @@
+"""The overlays of the full-scale studies: the whole plan of jobs, and each end to end on tiny models."""
+
+import json
+import re
+import shutil
+
+import pandas as pd
+import pytest
+
+from conftest import Checkout
+from hub_models import make_cache, overlay, small_geometry
+from test_workflow import PLAIN, jobs
+
+MASKS = ["mid_block", "mask_01100", "mask_00110", "segment_2", "segment_3", "segment_4"]
+SEGMENTS = [f"segment_{number}" for number in range(1, 6)]
+BENCHMARKS = {"mmlu", "gpqa_main", "humaneval_plus", "math", "mgsm", "arc_challenge", "gsm8k"}
+
+
+def planned(checkout: Checkout, name: str, **changes) -> dict[str, int]:
+    """Jobs by rule of the overlay's whole study, fetched data and all."""
+    checkout.environment.pop("COLOCATE_DATASETS", None)
+    checkout.configfiles.append(f"config/{name}.yaml")
+    if changes:
+        checkout.overlay("changes", changes)
+    return jobs(checkout.snakemake("--dry-run", "--quiet", "rules", *PLAIN).stdout)
+
+
+def test_the_whole_plan_of_llama31_8b(checkout):
+    found = planned(checkout, "llama31-8b")
+    study = overlay("llama31-8b")
+    arms, models = study["select"]["arms"], study["select"]["models"]
+    six = [arm for arm in arms if "seeds" in study["arms"].get(arm, {})]
+    assert six == ["garfa_sensitive", "garfa_pinned", "garfa_everywhere"]
+    assert set(study["select"]["benchmarks"]) == BENCHMARKS
+    runs = 3 * (len(arms) - 2 - len(six)) + 6 * len(six)  # without base and the draws
+    assert found["train_arm"] == len(models) * (runs + 3 * 19)
+    assert found["evaluate_arm"] == len(models) * (runs + 1) * len(BENCHMARKS)  # draws: held-out loss alone
+    assert found["profile_layers"] == len(models) * len(study["select"]["profiles"])
+    assert found["profile_twin"] == len(models) * 3 * 2
+    assert found["fetch_model"] == found["prepare_model"] == 4
+    assert found["fetch_benchmark"] == 4 + len(BENCHMARKS)
+    assert found["write_report"] == 1
+
+
+def test_the_whole_plan_of_olmo2(checkout):
+    found = planned(checkout, "olmo2")
+    study = overlay("olmo2")
+    arms = study["select"]["arms"]
+    assert set(arms) >= {*MASKS, *SEGMENTS, "standard_lora", "full_sft"}
+    published = {"mid_block_as_published"} | {f"{arm}_as_published" for arm in {*MASKS[1:], *SEGMENTS}}
+    assert set(arms) >= published
+    assert found["train_arm"] == 2 * 3 * (len(arms) - 1)
+    assert found["profile_released"] == 2 * 2 * len(study["select"]["arm_profiles"])  # SFT and Instruct of each size
+    assert found["fetch_model"] == 6
+    assert found["evaluate_arm"] == 2 * (1 + 3 * (len(arms) - 1)) * 4
+
+
+def test_the_whole_plan_of_families(checkout):
+    found = planned(checkout, "families")
+    study = overlay("families")
+    models = study["select"]["models"]
+    assert set(models) == set(study["models"]) | {"smollm2-135m"}
+    shapes = [entry["geometry"] for entry in study["models"].values()]
+    family = {
+        name: re.match(r"[A-Za-z]+-?\d", entry["source"].split("/")[1])[0] for name, entry in study["models"].items()
+    }
+    grouped = {
+        family[name]
+        for name, entry in study["models"].items()
+        if 1 < entry["geometry"]["n_kv_heads"] < entry["geometry"]["n_heads"]
+    }
+    assert grouped == {"Llama-3", "Mistral-7", "Qwen2", "Qwen3", "gemma-2", "gemma-3", "SmolLM2"}
+    assert set(family.values()) == grouped | {"OLMo-2"}
+    assert sum(shape["n_kv_heads"] == shape["n_heads"] for shape in shapes) == 3
+    assert study["models"]["llama31-70b"]["dtype"] == "nf4"
+    assert found["profile_layers"] == len(models) * len(study["select"]["profiles"])
+    assert found["train_arm"] == len(models) * 6 * 2
+
+
+def test_a_model_of_several_cards_asks_for_them_in_every_job(checkout):
+    study = {"device": "cuda", "models": {"smollm2-135m": {"gpus": 4}}}
+    checkout.overlay("wide", study)
+    said = checkout.snakemake("--dry-run", *PLAIN).stdout
+    rules = said.split("\nrule ")[1:]
+    cards = {rule.split(":")[0]: ("gpu=4" in rule, "gpu=1" in rule) for rule in rules if "gpu=" in rule}
+    model_rules = {"describe_model", "profile_layers", "train_arm", "evaluate_arm", "profile_arm"}
+    assert {name for name, found in cards.items() if found == (True, False)} == model_rules
+
+
+def test_seeds_of_an_arm_add_runs_and_change_no_other(checkout):
+    checkout.overlay("seeds", {"arms": {"colocated": {"seeds": [0, 1, 7]}}})
+    commands = checkout.snakemake("--dry-run", "--printshellcmds", *PLAIN, "train").stdout
+    resolved = [line for line in commands.splitlines() if "resolve_arm.py" in line and "colocated/seed" in line]
+    assert len(resolved) == 3
+    assert '"seeds"' not in "".join(resolved)  # a further seed is no reason to resolve the others again
+
+
+# --------------------------------------------------------------------------------------------------------- end to end
+
+
+def write_rows(path, rows) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def mirror(folder):
+    """The data sets of the overlays' mixtures, in their own schemas: sums, made here."""
+
+    def sums(first: int, n: int = 60):
+        return [
+            (f"What is {a} + {a + 3}? Case {first}.", f"{a} + {a + 3} = {2 * a + 3}") for a in range(first, first + n)
+        ]
+
+    write_rows(
+        folder / "ise-uiuc/Magicoder-OSS-Instruct-75K/data.jsonl",
+        [{"lang": "python", "problem": q, "solution": a} for q, a in sums(100)],
+    )
+    write_rows(
+        folder / "sahil2801/CodeAlpaca-20k/data.jsonl",
+        [{"instruction": q, "input": "", "output": a} for q, a in sums(200)],
+    )
+    write_rows(
+        folder / "meta-math/MetaMathQA/data.jsonl",
+        [{"query": q, "response": a, "type": "GSM_Rephrased", "original_question": q} for q, a in sums(300)],
+    )
+    turns = [[{"from": "human", "value": q}, {"from": "gpt", "value": a}] for q, a in sums(400)]
+    write_rows(folder / "teknium/OpenHermes-2.5/data.jsonl", [{"conversations": one} for one in turns])
+    for split, first in (("train", 500), ("test", 900)):
+        write_rows(folder / f"openai/gsm8k/main/{split}.jsonl", [{"question": q, "answer": a} for q, a in sums(first)])
+    return folder
+
+
+def smaller(source: dict) -> dict:
+    return source | {"heldout": 4} | ({"n": 30} if "n" in source else {})
+
+
+def run_small(folder, name: str, models: list[str], arms: list[str], **changes) -> Checkout:
+    """The overlay with one seed, three arms and two benchmarks, on tiny models out of a hub cache."""
+    study = overlay(name)
+    checkout = Checkout(folder / "checkout")
+    checkout.configfiles.append(f"config/{name}.yaml")
+    needed = {other for model in models for other in [model, *study["models"][model].get("released", [])]}
+    entries = {model: study["models"][model] for model in sorted(needed)}
+    cache = make_cache(
+        folder / "home", {model: entry["source"].removeprefix("hf:") for model, entry in entries.items()}
+    )
+    checkout.environment |= cache
+    if changes.pop("on_mirror", True):
+        changes["mixture"] = {"sources": [smaller(source) for source in study["mixture"]["sources"]]}
+    checkout.overlay(
+        "small",
+        {
+            "device": "cpu",
+            "datasets_root": str(mirror(folder / "datasets")),
+            "models": {
+                model: {"geometry": small_geometry(model, entry["geometry"]), "dtype": "float32"}
+                for model, entry in entries.items()
+            },
+            "select": {
+                "models": models,
+                "profiles": ["sensitivity_all", "rope_output"],
+                "arms": arms,
+                "benchmarks": ["mini_arc", "mini_math"],
+                "arm_profiles": ["weight_change"],
+            },
+            "pairs": {"limit": 6},
+            "profiles": {"rope_output": {"max_texts": 1, "text_tokens": 40}},
+            "benchmarks": {"mini_arc": {"limit": 4}, "mini_math": {"limit": 4, "max_new_tokens": 16}},
+            "training": {"max_tokens": 2500, "tokens_per_step": 500, "heldout_examples": 4, "max_length": 512},
+            "statistics": {"surrogates": 99, "primary_against": []},
+            "seeds": [0],
+            "twins": {"random": 0},
+        }
+        | changes,
+    )
+    checkout.printed = checkout.snakemake().stdout
+    return checkout
+
+
+def results(checkout: Checkout, name: str, model: str):
+    return checkout.folder / "results" / name / model
+
+
+def check_whole(checkout: Checkout, name: str, model: str, arms: list[str]) -> pd.DataFrame:
+    """Evaluations of every arm, the report, and a row of compute for every job of a model: at most 15."""
+    folder = results(checkout, name, model)
+    for arm in arms:
+        for benchmark in ("mini_arc", "mini_math"):
+            assert json.loads((folder / f"evaluations/{arm}/seed0/{benchmark}.json").read_text())["n"] == 4
+    assert model in (checkout.folder / f"reports/{name}.html").read_text()
+    compute = pd.read_csv(checkout.folder / f"results/{name}/compute.csv")
+    ran = compute[
+        compute["rule"].isin(["profile_layers", "train_arm", "evaluate_arm", "profile_arm", "profile_released"])
+    ]
+    assert len(ran) <= 15
+    return compute
+
+
+@pytest.mark.slow
+def test_llama31_8b_end_to_end(tmp_path):
+    arms = ["base", "colocated_pinned", "garfa_everywhere"]
+    arm_seeds = {"arms": {"garfa_everywhere": {"seeds": [0]}}}
+    checkout = run_small(tmp_path, "llama31-8b", ["llama31-8b-instruct"], arms, **arm_seeds)
+    check_whole(checkout, "llama31-8b", "llama31-8b-instruct", arms)
+    folder = results(checkout, "llama31-8b", "llama31-8b-instruct")
+    pinned = json.loads((folder / "arms/colocated_pinned/seed0.json").read_text())
+    assert pinned["lora_layers"] == pinned["garfa_layers"] == list(range(23, 32))
+    alphas = pd.read_csv(folder / "adapters/garfa_everywhere/seed0/alphas.csv")
+    assert sorted(set(alphas["layer"])) == list(range(32))
+    assert sorted(set(alphas["kv_head"])) == list(range(8))
+    sources = {json.loads(line)["source"] for line in (folder.parent / "mixture/train.jsonl").read_text().splitlines()}
+    assert sources == {"Magicoder-OSS-Instruct-75K", "CodeAlpaca-20k", "MetaMathQA", "OpenHermes-2.5"}
+    record = json.loads((folder / "adapters/colocated_pinned/seed0/train.run.json").read_text())
+    assert record["attention"] == "sdpa"
+
+
+@pytest.mark.slow
+def test_olmo2_end_to_end_with_full_fine_tuning_and_released_models(tmp_path):
+    arms = ["base", "full_sft", "segment_2_as_published"]
+    checkout = run_small(tmp_path, "olmo2", ["olmo2-1b"], arms)
+    compute = check_whole(checkout, "olmo2", "olmo2-1b", arms)
+    assert (compute["rule"] == "profile_released").sum() == 2
+    folder = results(checkout, "olmo2", "olmo2-1b")
+    full = json.loads((folder / "arms/full_sft/seed0.json").read_text())
+    assert full["full"] is True
+    geometry = json.loads((folder / "geometry.json").read_text())
+    assert full["n_trainable"] == geometry["n_params"]
+    moved = pd.read_csv(folder / "arm_profiles/full_sft/seed0/weight_change.csv")
+    assert (moved["value"] > 0).all()
+    assert (pd.read_csv(folder / "arm_profiles/released-olmo2-1b-sft/seed0/weight_change.csv")["value"] > 0.1).all()
+    one = json.loads((folder / "arms/segment_2_as_published/seed0.json").read_text())
+    assert one["lora_layers"] == [3, 4, 5]  # int(16 / 5) to int(2 * 16 / 5) - 1
+    ranks = one["rank"].values() if isinstance(one["rank"], dict) else [one["rank"]] * 3
+    assert sum(ranks) == 16 * 64  # the sum of ranks is that of LoRA on all layers
+    assert set(one["alpha"].values() if isinstance(one["alpha"], dict) else [one["alpha"]]) == {128}
+    rows = [json.loads(line) for line in (folder.parent / "mixture/train.jsonl").read_text().splitlines()]
+    numbers = [int(row["messages"][0]["content"].split()[-1][:-1]) for row in rows]
+    assert set(numbers) == {500}, "rows of the test split were trained on"
+
+
+@pytest.mark.slow
+def test_families_end_to_end(tmp_path):
+    arms = ["base", "colocated", "random"]
+    checkout = run_small(tmp_path, "families", ["gemma3-1b"], arms)
+    check_whole(checkout, "families", "gemma3-1b", arms)
+    folder = results(checkout, "families", "gemma3-1b")
+    assert json.loads((folder / "geometry.json").read_text())["attention"] == "MQA"
+    assert len(json.loads((folder / "arms/colocated/seed0.json").read_text())["garfa_layers"]) == round(0.28 * 26)
+    shutil.rmtree(checkout.folder)
