@@ -30,7 +30,8 @@ help:  ## this list
 
 env:  ## set up .venv, or repair it
 	@command -v "$(PYTHON)" >/dev/null || { echo "Environment: no $(PYTHON) on PATH; Python 3.11 or newer is needed" >&2; exit 1; }
-	@"$(PYTHON)" -B envs/create.py --extras "$(EXTRAS)" $(NAMED)
+	@"$(PYTHON)" -B envs/create.py --extras "$(EXTRAS)" $(NAMED) \
+		$(if $(filter env,$(MAKECMDGOALS)),--say)
 
 study: env  ## run the default study to its report, or what is left of it
 	@$(IN_ENV) COLOCATE_COMMAND="make study" .venv/bin/snakemake --cores $(CORES) $(ARGS)
@@ -50,8 +51,12 @@ test-slurm: env  ## start a real SLURM on this machine (as root), run studies th
 
 lint: env  ## check style of Python and Snakemake code
 	@failed=0; for check in "ruff check ." "ruff format --check ." "snakefmt --check Snakefile workflow" "snakemake --lint"; do \
-		echo "$$check"; $(IN_ENV) $$check || failed=1; done; exit $$failed
+		echo "$$check"; $(IN_ENV) $$check || failed=1; done; \
+	if [ $$failed -eq 0 ]; then echo "Style: clean."; \
+	else echo "Style: see above. Most of it is put right by: ruff check --fix . && ruff format . && snakefmt Snakefile workflow"; fi; \
+	exit $$failed
 
 clean:  ## remove the environment and caches; results, reports and downloads stay
 	rm -rf .venv .pytest_cache .ruff_cache build src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo "Removed. make study sets .venv up again, and goes on with the results that are there."

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from colocate import config, files
+from colocate import config_schema, files
 
 INTRODUCTION = """\
 # Configuration
@@ -13,8 +13,8 @@ says what a study runs. An overlay changes or adds keys:
     snakemake --cores all --configfile config/config.yaml config/ci.yaml
 
 Dictionaries are merged, lists are replaced. The schema (`workflow/schemas/config.schema.yaml`) is closed: an unknown
-key, a wrong type or a null stops the workflow before any job, with the key, what was found and what is allowed. Each
-rule reruns exactly when a key that it uses changes.
+key, a wrong type or a null stops the workflow before any job, with the key, its file and line, what was found and what
+is allowed. Each rule reruns exactly when a key that it uses changes.
 
 Your own model is one more entry of `models` (a hub id with its revision, or a folder) and its name in
 `select.models`; your own training data is one more entry of `mixture.sources`.
@@ -33,4 +33,4 @@ own.
 """
 
 if __name__ == "__main__":
-    files.write_text(Path(__file__).with_name("README.md"), INTRODUCTION + config.reference_table())
+    files.write_text(Path(__file__).with_name("README.md"), INTRODUCTION + config_schema.reference_table())

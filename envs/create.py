@@ -175,12 +175,13 @@ def make(root, action, reason, extras):
     }
     (venv / "colocate.json").write_text(json.dumps(stamp, indent=1), encoding="utf-8")
     (venv / "unfinished").unlink()
-    say(f"Environment: .venv is ready (Python {stamp['python']}).")
+    say(f"Environment: .venv is ready (Python {stamp['python']}); programs find it after: source .venv/bin/activate")
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description="Create or repair the environment .venv.")
     parser.add_argument("--extras", default="", help="extras to add: slurm gpu")
+    parser.add_argument("--say", action="store_true", help="say so where nothing is to be done")
     parser.add_argument("--this-python", action="store_true", help="insist on the Python that runs this script")
     options = parser.parse_args(argv)
     asked = options.extras.replace(",", " ").split()
@@ -198,6 +199,8 @@ def main(argv=None):
                 check_python(sys.version_info, can_make_environments(), sys.executable)
             if action != "keep":
                 make(ROOT, action, reason, extras)
+            elif options.say:
+                say("Environment: .venv is there and up to date. Next: make study, or source .venv/bin/activate")
     except (CannotCreate, subprocess.CalledProcessError) as error:
         print(f"Environment: {error}", file=sys.stderr)
         return 1

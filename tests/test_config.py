@@ -6,7 +6,7 @@ import sys
 import pytest
 import yaml
 
-from colocate import config
+from colocate import config, config_schema
 from colocate.errors import InputError
 from colocate.profiles import METRICS
 from conftest import ROOT
@@ -46,7 +46,7 @@ def put(study: dict, path: str, value) -> dict:
         (
             "layer_sets/sensitive",
             {"top": 3},
-            "layer_sets.sensitive: found 'no by'; allowed: by: a profile, or layer_gain",
+            "layer_sets.sensitive: by is missing; add by: a profile, or layer_gain",
         ),
         ("layer_sets/sensitive", {"top": 3, "by": "x"}, "layer_sets.sensitive.by: found 'x'; allowed: curvature"),
         ("layer_sets/sensitive", {}, "layer_sets.sensitive: found 'no rule'; allowed: exactly one of top, bottom"),
@@ -86,11 +86,15 @@ def put(study: dict, path: str, value) -> dict:
             "match mid_block",
             "arms.random.budget: found 'match mid_block'; allowed: an arm without",
         ),
-        ("arms/garfa_sensitive/variant", "dora", "arms.garfa_sensitive.variant: found 'no lora'; allowed: lora"),
+        (
+            "arms/garfa_sensitive/variant",
+            "dora",
+            "arms.garfa_sensitive: lora is missing; add lora: a layer set (variant",
+        ),
         (
             "arms/lora_sensitive/variant",
             "adalora",
-            "arms.lora_sensitive.variant: found 'adalora'; it must be one of lora",
+            "arms.lora_sensitive.variant: found 'adalora' (did you mean lora?); it must be one of lora",
         ),
         (
             "arms/lora_sensitive/temperature",
@@ -98,7 +102,7 @@ def put(study: dict, path: str, value) -> dict:
             "arms.lora_sensitive.temperature: found 'nowhere' (did you mean",
         ),
         ("arms/lora_sensitive/lora_plus_ratio", 0.5, "lora_plus_ratio: found 0.5; it must be at least 1"),
-        ("arms/lora_sensitive/scale", "as_published", "arms.lora_sensitive.scale: found 'no budget'; allowed: budget"),
+        ("arms/lora_sensitive/scale", "as_published", "arms.lora_sensitive: budget is missing; add budget: match ARM"),
         ("arms/released-x", {"lora": "sensitive"}, "arms: found 'released-x'; allowed: another name"),
         ("training/tuning/lr_lora", [1e-4, 1e-3], "training.tuning.lr_lora: found [0.0001, 0.001]; allowed: an empty"),
         (
@@ -111,7 +115,7 @@ def put(study: dict, path: str, value) -> dict:
         (
             "training/lora/variant",
             "qlora",
-            "training.lora.variant: found 'qlora'; it must be one of lora, dora, rslora",
+            "training.lora.variant: found 'qlora' (did you mean lora?); it must be one of lora, dora, rslora",
         ),
         ("gain/block_width", 1, "gain.block_width: found 1; it must be at least 2"),
         ("twins/random", -1, "twins.random: found -1; it must be at least 0"),
@@ -141,7 +145,7 @@ def put(study: dict, path: str, value) -> dict:
         ),
         ("models/smollm2-135m/released", ["x"], "models.smollm2-135m.released: found 'x'; allowed: "),
         ("models/smollm2-135m/source", "http://x", "models.smollm2-135m.source: found 'http://x'; it must match"),
-        ("models/smollm2-135m/source", "hf:a/b", "models.smollm2-135m: found 'no revision'; allowed: revision"),
+        ("models/smollm2-135m/source", "hf:a/b", "models.smollm2-135m: revision is missing; add revision: the commit"),
         ("models/smollm2-135m/geometry/n_kv_heads", 2, "n_kv_heads: found 2; allowed: a divisor of n_heads = 9"),
         ("models/smollm2-135m/geometry/n_heads", "9", "geometry.n_heads: found '9'; it must be of type integer"),
         ("statistics/reference", "x", "statistics.reference: found 'x'; allowed: base, block_1"),
@@ -185,7 +189,7 @@ def test_entries_of_lists_are_completed_too(study):
 
 
 def test_the_schema_offers_exactly_the_registered_metrics_and_their_settings():
-    properties = config.schema()["properties"]
+    properties = config_schema.load()["properties"]
     profile = properties["profiles"]["additionalProperties"]["properties"]
     of_base = {name: metric for name, metric in METRICS.items() if metric.needs != "arm"}
     assert set(profile["metric"]["enum"]) == set(of_base)
@@ -273,9 +277,9 @@ def test_every_key_has_a_description_and_the_readme_holds_them_all():
         elif part.get("type") == "object":
             assert extra is False, f"{path} is open"
 
-    walk(config.schema(), "")
+    walk(config_schema.load(), "")
     sys.path.insert(0, str(ROOT / "config"))
     import make_readme
 
     written = (ROOT / "config/README.md").read_text()
-    assert written == make_readme.INTRODUCTION + config.reference_table(), "run python config/make_readme.py"
+    assert written == make_readme.INTRODUCTION + config_schema.reference_table(), "run python config/make_readme.py"

@@ -204,9 +204,9 @@ def test_a_config_says_what_a_full_arm_may_have():
         return config.complete(study)
 
     assert complete({"full": True, "lr_full": 1e-5, "seeds": [0]})["arms"]["full_sft"]["seeds"] == [0]
-    with pytest.raises(InputError, match=r"arms.full_sft.lr_full: found 'nothing'"):
+    with pytest.raises(InputError, match=r"arms.full_sft: lr_full is missing; add lr_full"):
         complete({"full": True})
     with pytest.raises(InputError, match=r"arms.full_sft: found \['lora'\]"):
         complete({"full": True, "lr_full": 1e-5, "lora": "sensitive"})
-    with pytest.raises(InputError, match=r"arms.full_sft.lr_full: found 'no full'"):
+    with pytest.raises(InputError, match=r"arms.full_sft: full is missing; add full: true"):
         complete({"lora": "sensitive", "lr_full": 1e-5})

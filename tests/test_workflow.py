@@ -187,7 +187,7 @@ def test_a_wrong_config_stops_before_any_job(checkout):
     checkout.overlay("wrong", {"training": {"lr_lora": "fast"}})
     done = checkout.snakemake(check=False)
     assert done.returncode != 0
-    assert "config: training.lr_lora: found 'fast'; it must be of type number" in done.stdout
+    assert "config: training.lr_lora (config/wrong.yaml:2): found 'fast'; it must be of type number" in done.stdout
     assert not (checkout.folder / "results").exists()
     assert not (checkout.folder / "resources").exists()
 

@@ -303,4 +303,4 @@ def _check_base(expected: dict, found: dict, path: Path) -> None:
     wrong = [key for key in expected if None not in (expected[key], found.get(key)) and expected[key] != found[key]]
     if wrong:
         each = "; ".join(f"{key}: the adapter's {expected[key]}, this model's {found[key]}" for key in wrong)
-        raise InputError(f"{path}: an adapter of another base model: {each}")
+        raise InputError(f"{path}: an adapter of another base model: {each}; load it on the one it was trained on")

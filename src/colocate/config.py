@@ -5,110 +5,83 @@ the workflow is parsed on every start.
 """
 
 import copy
-import difflib
-import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
-from colocate import gain
+from colocate import config_files, config_schema, gain, layer_sets, study_files
 from colocate.errors import InputError
 from colocate.layer_sets import PARTS
 from colocate.profiles import METRICS
 
-SCHEMA = Path(__file__).resolve().parents[2] / "workflow/schemas/config.schema.yaml"
 SET_RULES = (
     *("top", "bottom", "segments", "depth", "random", "spaced", "window", "shift", "layers", "all", "union", "minus"),
 )
 FULL_KEYS = {"full", "lr_full", "models", "seeds", "measure"}  # of an arm that is fine-tuned in full
 RELEASED = "released-"  # in paths, a released fine-tune stands among the arms as released-MODEL
+DIGESTS = {"sha256": "the digest of its wheel", "revision": "the commit of the hub model"}  # what pins a source
 FEWEST_RATES = 3  # with fewer learning rates, every choice is at the edge of its list
 
 
-def schema() -> dict:
-    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
-
-
-def _where(path) -> str:
-    return ".".join(str(part) for part in path) or "the top level"
-
-
-def _allowed(error) -> str:
-    """Say what one schema violation found and what would be right."""
-    found = "nothing (null)" if error.instance is None else repr(error.instance)
-    kind, rule = error.validator, error.validator_value
-    if kind == "additionalProperties":
-        known = sorted(error.schema.get("properties", {}))
-        unknown = sorted(set(error.instance) - set(known))
-        near = difflib.get_close_matches(unknown[0], known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        return f"unknown key {unknown[0]}{hint} Allowed: {', '.join(known)}"
-    if kind == "required":
-        missing = [key for key in rule if key not in error.instance]
-        return f"key {missing[0]} is missing"
-    said = {
-        "type": f"must be of type {rule}",
-        "enum": f"must be one of {', '.join(map(str, rule))}" if kind == "enum" else "",
-        "const": f"must be {rule}",
-        "pattern": f"must match {rule}",
-        "minimum": f"must be at least {rule}",
-        "exclusiveMinimum": f"must be above {rule}",
-        "maximum": f"must be at most {rule}",
-        "exclusiveMaximum": f"must be below {rule}",
-        "minItems": f"must have at least {rule} entries",
-        "maxItems": f"must have at most {rule} entries",
-        "uniqueItems": "must not name anything twice",
-        "minProperties": f"must have at least {rule} entry",
-    }.get(kind, error.message)
-    about = error.schema.get("description", "")
-    return f"found {found}; it {said}" + (f" ({about.rstrip('.')})" if about else "")
-
-
-def _with_defaults(value, part: dict, definitions: dict):
-    """Fill in the defaults that the schema states, all the way down."""
-    if "$ref" in part:
-        part = definitions[part["$ref"].rsplit("/", 1)[1]]
-    if isinstance(value, dict):
-        for key, inner in part.get("properties", {}).items():
-            if key not in value and "default" in inner:
-                value[key] = copy.deepcopy(inner["default"])
-            if key in value:
-                value[key] = _with_defaults(value[key], inner, definitions)
-        extra = part.get("additionalProperties")
-        if isinstance(extra, dict):
-            for key in value:
-                value[key] = _with_defaults(value[key], extra, definitions)
-    if isinstance(value, list) and "items" in part:
-        value = [_with_defaults(one, part["items"], definitions) for one in value]
-    return value
-
-
-def complete(config: dict) -> dict:
+def complete(config: dict, files: Sequence[str | Path] = ()) -> dict:
     """Check a merged config against the schema and its own cross-references; return it with every default filled in.
 
-    Raises InputError naming the key's path, what was found and what is allowed.
+    `files`: those that it was merged from, in the order of the merge. Raises InputError naming the key's path, its file
+    and line, what was found and what is allowed.
     """
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
 
-    rules = schema()
+    config_files.check(files)
+    rules = config_schema.load()
     config = copy.deepcopy(dict(config))
-    error = best_match(Draft202012Validator(rules).iter_errors(config))
-    if error is not None:
-        raise InputError(f"config: {_where(error.absolute_path)}: {_allowed(error)}")
-    config = _with_defaults(config, rules, rules["$defs"])
-    _check_references(config)
+    try:
+        error = best_match(Draft202012Validator(rules).iter_errors(config))
+        if error is not None:
+            unknown = config_schema.unknown_keys(error)[:1]
+            at = config_schema.path_of([*error.absolute_path, *unknown])
+            raise WrongKey(config_schema.path_of(error.absolute_path), config_schema.violation(error), at)
+        config = config_schema.with_defaults(config, rules, rules["$defs"])
+        _check_references(config)
+    except WrongKey as error:
+        raise InputError(_located(error.key, error.said, files, error.at)) from None
     config["select"]["arms"] = [name for arm in config["select"]["arms"] for name in _draw_names(config, arm)]
     config["arms"] = _expand_draws(config)
     return config
 
 
+class WrongKey(InputError):
+    """A key of the config that is not as it should be, before anyone knows which file it is from.
+
+    `at`: the key to look for in the files, if not this one.
+    """
+
+    def __init__(self, key: str, said: str, at: str = ""):
+        super().__init__(f"config: {key}: {said}")
+        self.key, self.said, self.at = key, said, at or key
+
+
+def check_machine(study: dict, files: Sequence[str | Path] = (), mirror: str = "", planning: bool = False) -> None:
+    """InputError naming all that a completed config selects and that is not on this machine (study_files)."""
+    found = [_located(key, said, files) for key, said in study_files.problems(study, mirror, planning)]
+    if found:
+        raise InputError("\n".join(found))
+
+
+def _located(key: str, said: str, files: Sequence[str | Path], at: str = "") -> str:
+    place = config_files.place(at or key, files)
+    return f"config: {key}{f' ({place})' if place else ''}: {said}"
+
+
 def _need(condition: bool, key: str, found, allowed) -> None:
     if not condition:
-        choice = ", ".join(map(str, allowed)) if isinstance(allowed, list) else allowed
-        near = difflib.get_close_matches(str(found), allowed, n=1) if isinstance(allowed, list) else []
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise InputError(f"config: {key}: found {found!r}{hint}; allowed: {choice}")
+        choice = ", ".join(map(str, allowed)) or "nothing yet" if isinstance(allowed, list) else allowed
+        hint = config_schema.near(found, allowed) if isinstance(allowed, list) else ""
+        raise WrongKey(key, f"found {found!r}{hint}; allowed: {choice}")
+
+
+def _require(entry: dict, needed: str, key: str, what: str) -> None:
+    if needed not in entry:
+        raise WrongKey(key, f"{needed} is missing; add {needed}: {what}")
 
 
 def _check_references(config: dict) -> None:
@@ -135,18 +108,21 @@ def _check_references(config: dict) -> None:
     for number, source in enumerate(config["mixture"]["sources"]):
         needed = {"jsonl": "path", "hub": "dataset"}.get(source["kind"])
         if needed:
-            _need(
-                needed in source, f"mixture.sources[{number}].{needed}", "nothing", f"what kind {source['kind']} reads"
-            )
+            _require(source, needed, f"mixture.sources[{number}]", f"what kind {source['kind']} reads")
+    for kind in ("arms", "layer_sets"):
+        for name, entry in config[kind].items():
+            for model in entry.get("models", []):
+                _need(model in config["models"], f"{kind}.{name}.models", model, sorted(config["models"]))
     _check_statistics(config)
     _check_selected_sets(config)
+    _check_sizes(config)
 
 
 def _check_models(models: dict) -> None:
     for name, model in models.items():
         needed = {"pypi": "sha256", "hf": "revision"}.get(model["source"].split(":")[0])
         if needed:
-            _need(needed in model, f"models.{name}", "no " + needed, f"{needed}, so that the model is always the same")
+            _require(model, needed, f"models.{name}", f"{DIGESTS[needed]}, so that the model is always the same")
         shape = model["geometry"]
         _need(
             shape["n_heads"] % shape["n_kv_heads"] == 0,
@@ -186,7 +162,7 @@ def _check_sets(sets: dict, profiles: dict) -> None:
         kinds = [kind for kind in SET_RULES if kind in rule]
         _need(len(kinds) == 1, f"layer_sets.{name}", kinds or "no rule", f"exactly one of {', '.join(SET_RULES)}")
         if kinds[0] in ("top", "bottom"):
-            _need("by" in rule, f"layer_sets.{name}", "no by", "by: a profile, or layer_gain")
+            _require(rule, "by", f"layer_sets.{name}", "a profile, or layer_gain")
             _need(
                 rule["by"] in [*profiles, *gain.PROFILES.values()],
                 f"layer_sets.{name}.by",
@@ -209,10 +185,11 @@ def _check_arm(name: str, arm: dict, arms: dict, sets: dict) -> None:
         if part in arm:
             _need(arm[part] in sets, f"arms.{name}.{part}", arm[part], sorted(sets))
     if "full" in arm:
-        _need("lr_full" in arm, f"arms.{name}.lr_full", "nothing", "the learning rate of full fine-tuning, e.g. 1.0e-5")
+        _require(arm, "lr_full", f"arms.{name}", "the learning rate of full fine-tuning, e.g. 1.0e-5")
         extra = sorted(set(arm) - FULL_KEYS)
         _need(not extra, f"arms.{name}", extra, f"beside full: {', '.join(sorted(FULL_KEYS - {'full'}))}")
-    _need("lr_full" not in arm or "full" in arm, f"arms.{name}.lr_full", "no full", "full: true, whose rate it is")
+    if "lr_full" in arm:
+        _require(arm, "full", f"arms.{name}", "true (lr_full is its learning rate)")
     _need(
         name == "base" or set(PARTS) & set(arm) or "full" in arm,
         f"arms.{name}",
@@ -221,12 +198,13 @@ def _check_arm(name: str, arm: dict, arms: dict, sets: dict) -> None:
     )
     _need(name != "base" or not arm, "arms.base", arm, "{}: base is the untrained model")
     for key in ("variant", "lora_plus_ratio", "rank", "alpha", "targets", "lr_lora"):
-        _need(key not in arm or "lora" in arm, f"arms.{name}.{key}", "no lora", "lora: this key is about LoRA")
+        if key in arm:
+            _require(arm, "lora", f"arms.{name}", f"a layer set ({key} is about LoRA)")
     if "budget" in arm:
         other = arm["budget"].removeprefix("match ")
         choices = sorted(set(arms) - {name, "base"})
         _need(other in choices, f"arms.{name}.budget", other, choices)
-        _need("lora" in arm, f"arms.{name}.budget", "no lora", "lora: a budget sets LoRA's ranks")
+        _require(arm, "lora", f"arms.{name}", "a layer set (a budget sets LoRA's ranks)")
         _need(
             "budget" not in arms[other],
             f"arms.{name}.budget",
@@ -235,11 +213,13 @@ def _check_arm(name: str, arm: dict, arms: dict, sets: dict) -> None:
         )
         _need("full" not in arms[other], f"arms.{name}.budget", arm["budget"], f"an adapter, which {other} is not")
     if arm.get("scale") == "as_published":
-        _need("budget" in arm, f"arms.{name}.scale", "no budget", "budget: only a matched rank changes the scale")
+        _require(arm, "budget", f"arms.{name}", "match ARM (only a matched rank changes the scale)")
 
 
 def _check_statistics(config: dict) -> None:
     chosen, profiles, selected = config["statistics"], config["profiles"], config["select"]["profiles"]
+    for name in chosen["primary_against"]:
+        _need(name in config["arms"], "statistics.primary_against", name, sorted(config["arms"]))
     _need(chosen["reference"] in config["arms"], "statistics.reference", chosen["reference"], sorted(config["arms"]))
     for key, metric in (("primary_sensitivity", "sensitivity"), ("primary_rope", "rope_influence")):
         allowed = sorted(name for name in selected if profiles[name]["metric"] == metric)
@@ -247,7 +227,7 @@ def _check_statistics(config: dict) -> None:
             chosen[key] in allowed,
             f"statistics.{key}",
             chosen[key],
-            allowed or f"a selected profile of metric {metric}",
+            allowed or f"a profile of metric {metric} that select.profiles holds: add one there",
         )
     if any(config["twins"].values()):
         made = profiles[chosen["primary_sensitivity"]].get("pairs") == "made"
@@ -280,6 +260,25 @@ def _check_selected_sets(config: dict) -> None:
                     select["profiles"],
                     f"a list with {by} in it: arm {name} uses layer set {set_name}, which is made from it",
                 )
+
+
+def _check_sizes(config: dict) -> None:
+    """Every set of a selected arm has its layers in every selected model, as far as that needs no profile."""
+    select = config["select"]
+    for model in select["models"]:
+        n_layers = config["models"][model]["geometry"]["n_layers"]
+        for arm in select["arms"]:
+            for name in arm_sets(config, arm) if model in config["arms"][arm].get("models", [model]) else ():
+                rule = config["layer_sets"][name]
+                try:
+                    for kind in ("top", "bottom", "random"):
+                        if kind in rule:
+                            layer_sets.count(rule[kind], n_layers, f"layer_sets.{name}")
+                    if not {"top", "bottom", "random", "union", "minus", "shift"} & set(rule):
+                        layer_sets.select(name, rule, n_layers)
+                except InputError as error:
+                    said = str(error).removeprefix(f"layer_sets.{name}: ")
+                    raise WrongKey(f"layer_sets.{name}", f"{said} (model {model}, arm {arm})") from None
 
 
 def _draw_names(config: dict, arm: str) -> list[str]:
@@ -345,32 +344,3 @@ def same_arms(config: dict) -> dict[str, str]:
             (other for other in first if first[other] == other and expanded_arm(config, other) == entry), arm
         )
     return first
-
-
-def reference_table(rules: dict | None = None) -> str:
-    """The Markdown tables of config/README.md: every key with type, default and description, out of the schema."""
-    rules = rules or schema()
-    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
-
-    def describe(part: dict) -> str:
-        if "enum" in part:
-            return " \\| ".join(map(str, part["enum"]))
-        return part.get("type", str(part.get("const", ""))).replace("const", "")
-
-    def walk(prefix: str, part: dict) -> None:
-        if "$ref" in part:
-            part = {**rules["$defs"][part["$ref"].rsplit("/", 1)[1]], **{k: v for k, v in part.items() if k != "$ref"}}
-        default = part.get("default", "")
-        shown = "" if default in ("", {}) else f"`{default}`"
-        if prefix:
-            lines.append(f"| `{prefix}` | {describe(part)} | {shown} | {part.get('description', '')} |")
-        children = itertools.chain(part.get("properties", {}).items())
-        for key, inner in children:
-            walk(f"{prefix}.{key}" if prefix else key, inner)
-        if isinstance(part.get("additionalProperties"), dict):
-            walk(f"{prefix}.NAME", part["additionalProperties"])
-        if part.get("items", {}).get("type") == "object":
-            walk(f"{prefix}[]", part["items"])
-
-    walk("", rules)
-    return "\n".join(lines) + "\n"

@@ -122,7 +122,9 @@ def check_geometry(found: dict, expected: dict, place: str) -> None:
     wrong = [key for key in sorted(expected) if found[key] != expected[key]]
     if wrong:
         each = "; ".join(f"{key}: found {found[key]!r}, expected {expected[key]!r}" for key in wrong)
-        raise InputError(f"{place}: geometry differs: {each}")
+        raise InputError(
+            f"{place}: geometry differs: {each} (by the config); correct models.NAME.geometry, or the source"
+        )
 
 
 def safetensors_headers(folder: str | Path, *, name: str | None = None) -> dict[str, dict]:
@@ -164,7 +166,7 @@ def _header(path: Path, place: str) -> dict[str, dict]:
     header.pop("__metadata__", None)
     expected = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     if size != expected:
-        raise InputError(f"{place}: found {size} bytes, expected {expected} by its own header")
+        raise InputError(f"{place}: found {size} bytes, expected {expected} by its own header; fetch or copy it again")
     return header
 
 

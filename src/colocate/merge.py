@@ -84,6 +84,7 @@ def main() -> None:
         merge(options.model, options.adapter, options.out, options.dtype)
     except InputError as error:
         sys.exit(f"Error: {error}")
+    print(f"{options.out}: an ordinary model; load it with AutoModelForCausalLM.from_pretrained({str(options.out)!r})")
 
 
 if __name__ == "__main__":

@@ -371,7 +371,7 @@ def load_model(folder: str | Path, dtype: str, device: str, *, geometry: dict | 
     if dtype not in {*DTYPES, *NF4}:
         raise InputError(f"dtype: found {dtype!r}, allowed: {', '.join(DTYPES)}")
     if dtype in NF4 and find_spec("bitsandbytes") is None:
-        raise InputError("dtype: nf4 needs bitsandbytes, which is not installed: pip install 'colocate[gpu]'")
+        raise InputError("dtype: nf4 needs bitsandbytes, which is not installed: make env EXTRAS=gpu")
     if geometry:
         check_geometry(read_geometry(folder) | {"dtype": dtype}, geometry, str(folder))
 

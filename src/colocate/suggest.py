@@ -15,6 +15,7 @@ each, compared by their loss on held-out rows of the data. One mini benchmark of
 import argparse
 import json
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -161,6 +162,7 @@ def main(argv: list[str] | None = None) -> int:
     if status or not answer.is_file():  # a dry run leaves none
         return status
     print(f"\n{json.loads(answer.read_text(encoding='utf-8'))['text']}\n\n{answer}")
+    print(f"The evidence, as a report: snakemake --cores {args.cores} {shlex.join(configs)}")
     return 0
 
 

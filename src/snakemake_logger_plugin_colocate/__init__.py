@@ -34,6 +34,8 @@ NOISE = (
     "Elapsed time: ",
     "SLURM run ID: ",
     "Cleaning up SLURM log files",
+    "Reasons:",
+    "This was a dry-run",
     "'sacct' unavailable, using 'squeue'",
 )
 # Warnings of the SLURM executor that mislead: a cluster that wants an account is noticed at the start of a run

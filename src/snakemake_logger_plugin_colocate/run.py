@@ -7,7 +7,9 @@ through. Styles: head, done, failed, faint, plain.
 import json
 import os
 import re
+import shlex
 import shutil
+import sys
 import textwrap
 
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -56,6 +58,7 @@ class Run:
         self.started: float | None = None
         self.latest = 0.0
         self.nothing_to_do = self.interrupted = self.complete = False
+        self.refused = False
         self.full_log = ""
 
     def see(self, event, message: str, fields: dict) -> Lines | None:
@@ -193,7 +196,11 @@ class Run:
         return [("failed", first), *(("plain", line) for line in rest)]
 
     def _error(self, message: str, fields: dict) -> Lines | None:
-        """A shell command's exit status says less than the block of its job, which follows."""
+        """A shell command's exit status says less than the block of its job, which follows. Before any job, what the
+        workflow refuses is said without Snakemake's frames, and a config file that is no YAML with its line."""
+        if self.started is None and (refused := text.refusal(message)):
+            self.refused = True
+            return [("failed", "Colocate cannot start:"), *(("plain", f"  {line}") for line in refused)]
         if fields.get("exception") == "RuleException" and "CalledProcessError in file" in message:
             self.endings = [*self.endings[-20:], message]
             return []
@@ -261,11 +268,13 @@ class Run:
 
     def closing_lines(self) -> Lines:
         """The last words: the result, or what failed and how to go on."""
-        if self.dryrun:
-            return []
+        if self.refused:
+            return [("plain", "Nothing has been run. Put this right, and start again: " + self._again())]
         config = plan.announced()
         if self.nothing_to_do:
             return self._report_lines(config)
+        if self.dryrun:
+            return self._dry_run_lines()
         if self.started is None:
             return []
         if self.failed and not self.interrupted:
@@ -278,6 +287,8 @@ class Run:
         lines = [("head", f"\nFinished: {text.plural(self.total, 'job')} in {took}.{again}")]
         if self.makes_report:
             lines += self._report_lines(config) + self._finding_lines(config)
+        elif config:
+            lines.append(("plain", "To go on to the report: " + text.without_targets(self._again(), TARGETS)))
         return lines
 
     def _report_lines(self, config: dict) -> Lines:
@@ -305,8 +316,15 @@ class Run:
             lines.append(("faint", f"  Snakemake's own log: {text.short(self.full_log)}"))
         return [*lines, *self._resume_lines()]
 
+    def _dry_run_lines(self) -> Lines:
+        if not self.total:
+            return []
+        return [("head", f"\nNothing has been run; {text.plural(self.total, 'job')} would be. To run: {self._again()}")]
+
     def _resume_lines(self) -> Lines:
-        command = os.environ.get("COLOCATE_COMMAND") or self.command or "snakemake"
-        return [
-            ("plain", "What is finished is kept, and a training goes on from its last checkpoint. To go on: " + command)
-        ]
+        kept = "What is finished is kept, and a training goes on from its last checkpoint. To go on: "
+        return [("plain", kept + self._again())]
+
+    def _again(self) -> str:
+        """The command that goes on, or does what a dry run showed."""
+        return os.environ.get("COLOCATE_COMMAND") or self.command or text.command(shlex.join(sys.argv))

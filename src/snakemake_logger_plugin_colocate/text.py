@@ -1,11 +1,18 @@
 """Words and numbers for people: durations, wildcards, jobs, the reason in a log file. No Snakemake in here."""
 
+import itertools
 import math
+import re
+import sys
 import textwrap
 from pathlib import Path
 
+from colocate import config_files
+
 RESET, BOLD, RED, GREEN, YELLOW, FAINT = "\033[0m", "\033[1m", "\033[31m", "\033[32m", "\033[33m", "\033[2m"
 LOG_LINES = 12
+NOT_AGAIN = ("-F", "--forceall", "-n", "--dry-run", "--dryrun")
+BAD_CONFIG = ("WorkflowError:\nConfig file is not valid", "WorkflowError:\nConfig file must be given")
 
 
 def duration(seconds: float) -> str:
@@ -68,11 +75,38 @@ def reason(logs: list[str]) -> tuple[list[str], str | None]:
     return [], next((name for name in logs if Path(name).exists()), None)
 
 
+def refusal(message: str) -> list[str]:
+    """The lines of an error that the workflow itself raised while it was parsed, without the frames around them; and
+    what is wrong with a config file that Snakemake cannot read. Empty for any other error."""
+    if message.startswith(BAD_CONFIG):
+        return [problem for file in _config_files(sys.argv) if (problem := config_files.problem_of(file))]
+    head, _, rest = message.partition("\n")
+    if not re.match(r"WorkflowError in file .*common\.smk", head):
+        return []
+    return [line for line in rest.splitlines() if line.strip() and not re.match(r'  File ".*", line \d+', line)]
+
+
+def _config_files(words: list[str]) -> list[str]:
+    """What follows --configfile(s) on a command line, up to the next option; the default config without any."""
+    options = ("--configfile", "--configfiles")
+    start = next((i for i, word in enumerate(words) if word.split("=")[0] in options), None)
+    if start is None:
+        return ["config/config.yaml"]
+    first = words[start].split("=", 1)[1:]
+    return [*first, *itertools.takewhile(lambda word: not word.startswith("-"), words[start + 1 :])]
+
+
 def command(line: str) -> str:
-    """A command line that goes on with a run: without the program's folder and without what forces finished jobs."""
+    """A command line that goes on with a run, or does what a dry run showed: without the program's folder, without what
+    forces finished jobs, without the wish to see only."""
     program, *words = line.split(" ")
     name = Path(program).name.replace("__main__.py", "snakemake")
-    return " ".join([name, *(word for word in words if word not in ("-F", "--forceall"))])
+    return " ".join([name, *(word for word in words if word not in NOT_AGAIN)])
+
+
+def without_targets(line: str, targets: set[str]) -> str:
+    """The same command for the whole study: without the stages that it asks for."""
+    return " ".join(word for word in line.split(" ") if word not in {*targets, "--"})
 
 
 def short(path: str) -> str:

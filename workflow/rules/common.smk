@@ -17,12 +17,18 @@ from colocate.errors import InputError
 from colocate.figures import FIGURES
 from colocate.profiles import METRICS
 
+# In the order in which they were merged: those of the command line come last.
+given = [str(path) for path in workflow.config_settings.configfiles]
+CONFIG_FILES = [path for path in map(os.path.abspath, workflow.configfiles) if path not in given] + given
+
 try:
-    STUDY = configuration.complete(config)
+    STUDY = configuration.complete(config, CONFIG_FILES)
+    DATASETS = STUDY["datasets_root"] or os.environ.get("COLOCATE_DATASETS", "")  # a mirror, or nothing: then fetched
     if workflow.is_main_process:
+        configuration.check_machine(STUDY, CONFIG_FILES, DATASETS, planning=not driver.runs_jobs(sys.argv[1:]))
         bad_rows = data_of_pairs.check(*(STUDY["pairs"][kind] for kind in ("files", "paraphrases", "texts")))
         if bad_rows:
-            raise InputError(f"{len(bad_rows)} bad rows:\n" + "\n".join(bad_rows))
+            raise InputError("pairs (files: config, pairs; rows: data/pairs/README.md)\n" + "\n".join(bad_rows))
         if driver.runs_jobs(sys.argv[1:]):
             driver.claim()
 except InputError as error:
@@ -37,7 +43,6 @@ RESULTS = f"results/{STUDY['study']}"
 BASE = f"{RESULTS}/{{model}}"
 LOGS = f"logs/{STUDY['study']}"
 SCRATCH = f"scratch/{STUDY['study']}"
-DATASETS = STUDY["datasets_root"] or os.environ.get("COLOCATE_DATASETS", "")  # a mirror, or nothing: then fetched
 SAME = configuration.same_arms(STUDY)
 ARMS = sorted(set(SAME.values()), key=list(SAME).index)
 SEEDS = STUDY["seeds"]

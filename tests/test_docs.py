@@ -1,0 +1,258 @@
+"""The documentation says what is there: links, names, generated pages, configurations, and every command."""
+
+import functools
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import yaml
+from snakemake.utils import update_config
+
+from colocate import config, config_schema, instructions, pairs
+from colocate.profiles import METRICS
+from conftest import ROOT
+
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/*.md", "config/*.md", "benchmarks/*.md", "data/*/*.md")
+    for path in ROOT.glob(pattern)
+)
+OURS = [page for page in PAGES if page.startswith("docs/") or "/" not in page]
+# Words of a shell that change nothing but the shell itself.
+HARMLESS = ("source .venv/bin/activate", "cd ", "git clone ", "export ")
+
+
+def read(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """Fenced blocks of a page, indentation of lists taken away."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", read(page), re.DOTALL | re.MULTILINE)
+    return [re.sub(rf"^{indent}", "", text, flags=re.MULTILINE) for indent, text in found]
+
+
+def prose(page: str) -> str:
+    return re.sub(r"```.*?```", "", read(page), flags=re.DOTALL)
+
+
+# ---- links
+
+
+def anchors(page: Path) -> set[str]:
+    """Of headings, as GitHub makes them."""
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL), re.M
+    )
+    plain = [re.sub(r"[`*]|\]\([^)]*\)|\[", "", heading).strip().lower() for heading in headings]
+    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"\w+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / name if name else ROOT / page
+        if not target.exists() or (anchor and anchor not in anchors(target.resolve())):
+            broken.append(link)
+    assert broken == []
+
+
+def test_every_page_is_in_the_index():
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", read("docs/README.md")))
+    assert linked >= {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+
+
+# ---- names
+
+
+def test_pages_that_are_written_by_a_program_are_up_to_date(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "docs/make_reference.py", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for page in ("rules.md", "metrics.md"):
+        assert (tmp_path / page).read_text() == read(f"docs/{page}"), "run: python docs/make_reference.py"
+
+
+def test_no_metric_is_missing():
+    assert sorted(re.findall(r"^### `(\w+)`$", read("docs/metrics.md"), re.MULTILINE)) == sorted(METRICS)
+
+
+def test_every_file_that_a_rule_writes_is_described():
+    described = read("docs/files.md")
+    written = set(re.findall(r"`((?:results|reports|resources)/[^`]+)`", read("docs/rules.md")))
+    names = {Path(path).name for path in written}
+    names = {re.sub(r"^\{\w+\}", "", name) for name in names if not name.endswith(".run.json")}
+    assert len(names) > 30
+    # A name such as seed{seed}.json stands as seedN.json.
+    assert sorted(name for name in names if re.sub(r"\{\w+\}", "N", name) not in described) == []
+
+
+@functools.cache
+def known_keys() -> set[str]:
+    """Every path of the schema, with NAME for a name of the user's."""
+    schema = config_schema.load()
+
+    def walk(part: dict, prefix: str) -> set[str]:
+        part = schema["$defs"][part["$ref"].rsplit("/", 1)[1]] if "$ref" in part else part
+        found = {prefix} if prefix else set()
+        for key, inner in part.get("properties", {}).items():
+            found |= walk(inner, f"{prefix}.{key}" if prefix else key)
+        if isinstance(part.get("additionalProperties"), dict):
+            found |= walk(part["additionalProperties"], f"{prefix}.NAME")
+        return found | (walk(part["items"], prefix) if isinstance(part.get("items"), dict) else set())
+
+    return walk(schema, "")
+
+
+@pytest.mark.parametrize("page", OURS)
+def test_keys_of_the_config_that_are_named_exist(page):
+    known = known_keys()
+    tops = {key for key in known if "." not in key}
+    named = re.findall(r"`((?:[a-z_]+)(?:\.[A-Za-z_]+)+)`", prose(page))
+    files = (".csv", ".json", ".yaml", ".md", ".py", ".jsonl", ".parquet", ".html", ".txt")
+    dotted = [name for name in named if name.split(".")[0] in tops and not name.endswith(files)]
+    assert [name for name in dotted if name not in known] == []
+
+
+@pytest.mark.parametrize("page", OURS)
+def test_rules_and_modules_that_are_named_exist(page):
+    rules = set(re.findall(r"^\| `(\w+)` \|", read("docs/rules.md"), re.MULTILINE))
+    assert set(re.findall(r"rules? `(\w+)`", prose(page))) <= rules
+    for module in set(re.findall(r"`(colocate(?:\.\w+)+)`", prose(page))):
+        parts = module.split(".")
+        places = [ROOT / "src" / Path(*parts[:end]) for end in (len(parts), len(parts) - 1)]
+        assert any(place.with_suffix(".py").exists() or (place / "__init__.py").exists() for place in places), module
+
+
+def test_every_rule_that_chooses_layers_is_described():
+    table = re.findall(r"^\| (`.+?`) \|", read("docs/add-layer-set-rule.md"), re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", " ".join(table))) == set(config.SET_RULES)
+
+
+# ---- examples
+
+
+@pytest.mark.parametrize("page", OURS)
+def test_configurations_are_right(page):
+    study = yaml.safe_load(read("config/config.yaml"))
+    for text in blocks(page, "yaml"):
+        if "!function" in text or not set(yaml.safe_load(text)) & set(study):
+            continue
+        merged = json.loads(json.dumps(study))
+        update_config(merged, yaml.safe_load(text))
+        config.complete(merged)
+
+
+def test_rows_of_the_pages_are_read(tmp_path):
+    conversation, pair = map(json.loads, blocks("docs/own-data.md", "json"))
+    assert instructions.as_row(conversation, "row", "mine", 0)["group"] == "sums"
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(pair) + "\n")
+    assert [row.id for row in pairs.read_pairs(tmp_path / "pairs.jsonl")] == ["capital-1"]
+
+
+def test_the_metric_of_the_page_computes(tiny_llama):
+    from colocate import models
+    from test_profiles_answers import PAIRS
+
+    [text] = blocks("docs/add-metric.md", "python")
+    module: dict = {}
+    exec(compile(text, "docs/add-metric.md", "exec"), module)
+    model = models.load_model(tiny_llama, "float32", "cpu")
+    data = {"pairs": list(PAIRS), "paraphrases": []}
+    found = module["compute"](model, models.load_tokenizer(tiny_llama), {"pool": "answer"}, data)
+    assert list(found.profile) == ["layer", "value", "ci_low", "ci_high", "n"]
+    assert len(found.profile) == 4
+    assert set(found.variants.variant) == {"all", "skip_first", "answer", "unit"}
+    means = found.items.groupby("layer").value.mean()
+    assert means.tolist() == pytest.approx(found.profile.value.tolist())
+
+
+def test_the_benchmark_of_the_page_loads(tmp_path):
+    from colocate.evaluation import tasks
+
+    folder = tmp_path / "my_quiz"
+    folder.mkdir()
+    page = "docs/add-benchmark.md"
+    [task] = [text for text in blocks(page, "yaml") if "!function" in text]
+    [loader] = blocks(page, "python")
+    [row] = blocks(page, "json")
+    (folder / "my_quiz.yaml").write_text(task)
+    (folder / "utils.py").write_text(loader)
+    for split in ("test", "validation"):
+        (folder / f"{split}.jsonl").write_text(row)
+    entry = {"task": str(folder / "my_quiz.yaml"), "source": "builtin"}
+    places = {"benchmarks_dir": ROOT / "data/benchmarks", "datasets_dir": tmp_path, "cache_dir": tmp_path / "cache"}
+    [loaded] = tasks.load(entry, seed=0, **places).values()
+    assert [document["id"] for document in loaded.eval_docs] == ["quiz-1"]
+
+
+# ---- commands
+
+
+def commands() -> list[str]:
+    """Every command of the pages, once, without comments; lines that end in a backslash go on."""
+    found: dict[str, None] = {}
+    for page in OURS:
+        for text in blocks(page, "(?:bash|sh)"):
+            for line in text.replace("\\\n", " ").splitlines():
+                words = " ".join(shlex.split(line, comments=True))
+                if words and not words.startswith(HARMLESS):
+                    found[words] = None
+    return list(found)
+
+
+def is_run_by_a_test(script: str) -> bool:
+    """Whether a test names the script, outside the blocks that this file checks."""
+    texts = [path.read_text() for path in (ROOT / "tests").rglob("*.py")]
+    return any(re.search(rf"\b{script}\b", text) for text in texts)
+
+
+def test_there_are_commands_of_every_kind():
+    said = " ".join(commands())
+    assert {"make study", "make test", "make suggest", "snakemake -n"} <= {
+        words for words in ("make study", "make test", "make suggest", "snakemake -n") if words in said
+    }
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_do_what_they_say(command, request):
+    """make and snakemake are asked what they would do, modules for their help; scripts have tests of their own."""
+    words = shlex.split(command)
+    environment = {name: value for name, value in os.environ.items() if name != "COLOCATE_DATASETS"}
+    while "=" in words[0]:
+        name, _, value = words.pop(0).partition("=")
+        environment[name] = value
+    options = {"capture_output": True, "text": True, "check": False, "env": environment}
+    if words[0] == "make":
+        done = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, **options)
+    elif words[0] == "snakemake":
+        if "slurm" in words and find_spec("snakemake_executor_plugin_slurm") is None:
+            pytest.skip("the SLURM plugin of Snakemake is not installed: make env EXTRAS=slurm")
+        checkout = request.getfixturevalue("checkout")
+        (checkout.folder / "slurm").symlink_to("profiles/slurm")
+        (checkout.folder / "mine.yaml").write_text(blocks("docs/first-study.md", "yaml")[0])
+        quick = [] if {"-n", "--dry-run", "--lint"} & set(words) else ["--dry-run"]
+        program = [sys.executable, "-m", *words]
+        done = subprocess.run([*program[:3], *quick, *program[3:]], cwd=checkout.folder, **options)
+    elif words[:2] == ["python", "-m"]:
+        done = subprocess.run([sys.executable, "-m", words[2], "--help"], cwd=ROOT, **options)
+        known = done.stdout
+        assert [word for word in words[3:] if word.startswith("--") and word not in known] == []
+    else:
+        assert words[0] in ("python", "ruff", "snakefmt", ".ci/run"), command
+        if words[0] == "python":
+            assert (ROOT / words[1]).exists()
+            assert is_run_by_a_test(Path(words[1]).stem), f"{words[1]} is run by no test"
+        return
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
