@@ -33,6 +33,8 @@ def write_report(
     aliases: dict[str, str] | None = None,
     records: Iterable[str | Path] = (),
     claims: str | Path | None = None,
+    frozen: str | Path | None = None,
+    default: dict | None = None,
 ) -> None:
     """Write the report of the study in `results` (results/{study}) to the HTML file `out`.
 
@@ -41,6 +43,8 @@ def write_report(
     aliases     {arm: the arm that stands for it}: entries that say the same under two names
     records     run records (`*.run.json`) whose package versions are listed
     claims      the file of published claims and rules, to name its sha256
+    frozen      the file of the specification fixed beforehand, to name its sha256
+    default     the config of the default study, to say what differs
     """
     results = Path(results)
     if not models:
@@ -58,7 +62,7 @@ def write_report(
         across=plain("The models side by side", read(results / "across_models.csv")),
         aliases={label(arm): label(first) for arm, first in (aliases or {}).items()},
         print_alone=print_alone.section(results),
-        method=method.section(results, compute, config, records),
+        method=method.section(results, compute, config, default, records, filter(None, (claims, frozen))),
         claims_digest=sha256(claims) if claims else None,
         theme=sorted(page.THEME.items()),
     )
@@ -74,9 +78,10 @@ def _model(folder: Path, model: str, select: dict, compute, config: dict) -> dic
         "name": model,
         "slug": slug,
         "figures": page.figures(folder / "figures", slug),
-        "question": question.section(inputs, config),
+        "question": question.section(inputs, config, slug),
         "where": where.section(inputs),
-        "gains": gains.section(inputs) | {"compute": bill.compute_by_arm(inputs, own)},
+        "gains": gains.section(inputs)
+        | {"compute": bill.compute_by_arm(inputs, own), "per_point": bill.per_point(inputs, own)},
         "learned": learned.section(inputs),
         "advice": advice.section(inputs),
         "pairs": None,  # colocate.report.pairs.section(...), shown in section 7
