@@ -19,7 +19,7 @@ from pathlib import Path
 from colocate.errors import InputError
 from colocate.figures.style import label
 from colocate.files import sha256, write_text
-from colocate.report import advice, bill, gains, learned, method, page, print_alone, question, where
+from colocate.report import advice, bill, gains, learned, method, page, print_alone, question, scripts, where
 from colocate.report.table import plain, read
 from colocate.results import load_inputs
 
@@ -50,7 +50,8 @@ def write_report(
     if not models:
         raise InputError("report: no model is selected; name at least one under select.models")
     compute = read(results / "compute.csv")
-    shown = [_model(results / model, model, select, compute, config) for model, select in models.items()]
+    embed = len(models) == 1  # the files of many models would make the page too large to send
+    shown = [_model(results / model, model, select, compute, config, embed) for model, select in models.items()]
     outline = page.outline(shown)
     template = page.environment().get_template("report.html.j2")
     html = template.render(
@@ -65,11 +66,14 @@ def write_report(
         method=method.section(results, compute, config, default, records, filter(None, (claims, frozen))),
         claims_digest=sha256(claims) if claims else None,
         theme=sorted(page.THEME.items()),
+        scripts=scripts.scripts(),
+        policy=scripts.policy(),
+        swatches={label(arm): page.swatch(arm) for select in models.values() for arm in select.get("arm", [])},
     )
     write_text(out, html)
 
 
-def _model(folder: Path, model: str, select: dict, compute, config: dict) -> dict:
+def _model(folder: Path, model: str, select: dict, compute, config: dict, embed: bool) -> dict:
     """Everything that the template shows of one model: its figures, and the context of each section."""
     inputs = load_inputs(folder, select=select)
     slug = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")
@@ -77,7 +81,7 @@ def _model(folder: Path, model: str, select: dict, compute, config: dict) -> dic
     return {
         "name": model,
         "slug": slug,
-        "figures": page.figures(folder / "figures", slug),
+        "figures": page.figures(folder / "figures", slug, embed),
         "question": question.section(inputs, config, slug),
         "where": where.section(inputs),
         "gains": gains.section(inputs)

@@ -51,18 +51,17 @@ def per_point(inputs: dict, compute: pd.DataFrame) -> Table:
     table = inputs["contrasts"]
     jobs = by_arm(compute[compute["rule"] == "train_arm"]) if len(compute) else compute
     rows = []
-    gains = (
-        table.query("arm_b == 'base' and outcome == 'accuracy' and benchmark == 'composite'") if len(table) else table
-    )
-    for row in gains.to_dict("records"):
+    if len(table):
+        table = table.query("arm_b == 'base' and outcome == 'accuracy' and benchmark == 'composite'")
+    for row in table.to_dict("records"):
         part = jobs[jobs["arm"] == row["arm_a"]] if len(jobs) else jobs
         cost = pd.to_numeric(part["cost"]).mean() if len(part) else None
         gain, low, high = (100 * row[key] for key in ("difference", "ci_low", "ci_high"))
         price = f.NONE
         if not (f.missing(low) or f.missing(cost)):
-            price = "no gain shown" if low <= 0 else _money(cost / gain, part)
-            price += f" ({_money(cost / high, part)} to {_money(cost / low, part)})" if low > 0 else ""
-        cells = [f"{f.fixed(gain, 1, True)} ({f.interval(low, high, 1, True)})", _money(cost, part), price]
+            price = "no gain shown" if low <= 0 else money(cost / gain, part)
+            price += f" ({money(cost / high, part)} to {money(cost / low, part)})" if low > 0 else ""
+        cells = [f"{f.fixed(gain, 1, True)} ({f.interval(low, high, 1, True)})", money(cost, part), price]
         rows.append([label(row["arm_a"]), *cells])
     columns = ["arm", "#points over base (95 % interval)", "#cost of one training", "#cost of a point gained"]
     return Table("What a point over the untrained model costs", columns, rows)
@@ -74,10 +73,9 @@ def forecast(table: pd.DataFrame) -> Table:
     for row in table.to_dict("records"):
         seconds = [f.duration(row.get(key)) for key in ("forecast_seconds", "seconds")]
         costs = [f.fixed(row.get(key), 3) for key in ("forecast_cost", "cost")]
-        known = (
-            not (f.missing(row.get("forecast_seconds")) or f.missing(row.get("seconds"))) and row["forecast_seconds"]
-        )
-        ratio = f.fixed(row["seconds"] / row["forecast_seconds"], 2) if known else f.NONE
+        foreseen, measured = row.get("forecast_seconds"), row.get("seconds")
+        known = foreseen and not (f.missing(foreseen) or f.missing(measured))
+        ratio = f.fixed(measured / foreseen, 2) if known else f.NONE
         energy = f.scaled(row.get("joules"), "J")
         rows.append([label(str(row["rule"])), f.number(row.get("jobs")), *seconds, ratio, *costs, energy])
     columns = ["kind of job", "#jobs", "#time, forecast", "#time, measured", "#measured over forecast"]

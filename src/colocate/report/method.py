@@ -114,9 +114,8 @@ def _flat(value, key: str = "") -> dict[str, str]:
     """{dotted key: value as text} of a nested dictionary; a list is one value."""
     if not isinstance(value, dict):
         return {key: yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()}
-    return {
-        name: text for part, inner in value.items() for name, text in _flat(inner, f"{key}.{part}".strip(".")).items()
-    }
+    inner = (_flat(part, f"{key}.{name}".strip(".")) for name, part in value.items())
+    return {name: text for part in inner for name, text in part.items()}
 
 
 def versions(records: list[dict]) -> Table:
