@@ -189,7 +189,7 @@ def arms(table):
     rows = _records(named, ["arm", "outcome", "difference", "ci_low", "ci_high", "mde", "mde_low", "p", "family"])
     names = list(dict.fromkeys(row["outcome"] for row in rows))
     menu = _menu(names, "Outcome")
-    base = _chart(rows).transform_filter(alt.datum.outcome == menu).properties(height=alt.Step(28))
+    base = _chart(rows).transform_filter(alt.datum.outcome == menu).properties(height=28 * table["arm_b"].nunique())
     y = alt.Y("arm:N", sort=None, title=None, axis=alt.Axis(grid=False))
     told = [
         alt.Tooltip("arm:N", title="minus"),
@@ -204,8 +204,7 @@ def arms(table):
     title = f"{label(table['arm_a'].iloc[0])} minus the other arm"
     line = base.mark_rule(strokeWidth=2).encode(alt.X("ci_low:Q", title=title), alt.X2("ci_high:Q"), y, colours)
     dots = base.mark_circle(size=110, opacity=1).encode(alt.X("difference:Q"), y, colours, tooltip=told)
-    fit = alt.AutoSizeParams(type="fit-x", contains="padding")  # the height goes by the number of arms
-    return alt.layer(power, zero, line, dots).add_params(menu).properties(autosize=fit)
+    return alt.layer(power, zero, line, dots).add_params(menu)
 
 
 def training(table):
