@@ -9,9 +9,11 @@ import pytest
 import yaml
 
 import synthetic
-from colocate import figures, report, report_tables
+from colocate import figures, report
 from colocate.errors import InputError
 from colocate.files import read_json, write_csv, write_json
+from colocate.report import bill, question
+from colocate.report import page as report_page
 from colocate.results import load_inputs
 
 SELECT = {"arm": synthetic.ARMS, "benchmark": list(synthetic.BENCHMARKS), "profile": synthetic.PROFILES}
@@ -27,8 +29,7 @@ WRITE = {"config": CONFIG, "aliases": {"the_same_again": "random"}}
 def study(tmp_path_factory):
     folder = synthetic.make_study(tmp_path_factory.mktemp("report"))
     inputs = load_inputs(folder / synthetic.MODEL, select=SELECT)
-    for name in figures.FIGURES:
-        figures.save(figures.draw(name, inputs), folder / synthetic.MODEL / f"figures/{name}.svg")
+    synthetic.draw_figures(folder / synthetic.MODEL, inputs)
     write_json(folder / "a.run.json", {"versions": {"torch": "2.13.0", "numpy": "2.4.6"}})
     write_json(folder / "b.run.json", {"versions": {"torch": "2.12.0"}})
     return folder
@@ -90,8 +91,9 @@ def test_verdicts_of_both_settings_with_what_was_measured(page):
     assert len(rows) == 3
     assert list(cells(page, "Published claims that this study cannot judge")) == ["A made-up claim about haiku"]
     assert "made on another model" in cells(page, "Sources of the claims")["A made-up claim about haiku"]
-    assert "In the published setting tested: 0" in text(page)
-    assert "holds here: 1, does not hold here: 1, cannot tell: 1, not tested: 1" in text(page)
+    assert "In the published setting itself tested: 0" in text(page)
+    tally = [text(item).strip() for item in page.xpath("//ul[@class='tally']/li")]
+    assert tally == ["1 holds here", "1 does not hold here", "1 cannot tell", "1 not tested"]
     assert page.xpath("//span[@class='badge does-not-hold-here']")
 
 
@@ -160,16 +162,17 @@ def test_every_figure_is_inlined_once_with_a_name_and_no_id_twice(page):
     assert sorted(names) == sorted(entry.title for entry in figures.FIGURES.values())
     ids = page.xpath("//@id")
     assert len(ids) == len(set(ids))
-    used = set(re.findall(r"url\(#([^)]+)\)", lxml.html.tostring(page).decode()))
+    drawn = "".join(lxml.html.tostring(svg).decode() for svg in page.iter("svg"))
+    used = set(re.findall(r"url\(#([^)]+)\)", drawn))
     assert used <= set(ids)
     assert {link.lstrip("#") for link in page.xpath("//nav//a/@href")} <= set(ids)
 
 
 def test_figures_follow_the_theme_and_nothing_is_loaded(page):
-    html = lxml.html.tostring(page).decode()
+    html = "".join(lxml.html.tostring(svg).decode() for svg in page.iter("svg"))
     assert "stroke: #0072b2" not in html
     assert "stroke: var(--blue)" in html
-    assert not page.xpath("//script | //link[not(@href='data:,')] | //iframe")
+    assert not page.xpath("//script[@src] | //link[not(@href='data:,')] | //iframe")
     loaded = page.xpath("//@src | //image/@*[contains(name(), 'href')]")
     assert all(address.startswith("data:") for address in loaded)
     assert "Matplotlib" not in html  # the metadata block is gone
@@ -209,7 +212,7 @@ def test_an_empty_study_is_reported_as_empty(tmp_path):
 
 def test_one_seed_is_called_so(study, tmp_path):
     inputs = load_inputs(study / synthetic.MODEL, select=SELECT | {"seed": [0]})
-    assert any("One training seed" in sentence for sentence in report.limits(inputs, CONFIG))
+    assert any("One training seed" in sentence for sentence in question.limits(inputs, CONFIG))
 
 
 def test_a_clean_mixture_is_said_to_be_clean(study, tmp_path):
@@ -255,20 +258,20 @@ def test_no_model_is_an_error(tmp_path):
 
 
 def test_prose_escapes_and_keeps_versions_ranges_and_identifiers():
-    assert report.prose("<b> r_s = -0.5 & layers 3-7") == "&lt;b&gt; r<sub>s</sub> = −0.5 &amp; layers 3-7"
-    assert report.prose("standard_lora, arXiv 2604.07766") == "standard lora, arXiv 2604.07766"
+    assert report_page.prose("<b> r_s = -0.5 & layers 3-7") == "&lt;b&gt; r<sub>s</sub> = −0.5 &amp; layers 3-7"
+    assert report_page.prose("standard_lora, arXiv 2604.07766") == "standard lora, arXiv 2604.07766"
 
 
 def test_jobs_of_arms_are_found_by_their_label():
     labels = ["train_arm mid_block seed 1", "evaluate_arm mini_arc base seed 0", "profile_layers rope_output"]
-    found = report_tables.by_arm(pd.DataFrame({"label": labels}))
+    found = bill.by_arm(pd.DataFrame({"label": labels}))
     assert found[["arm", "seed"]].to_numpy().tolist() == [["mid_block", "1"], ["base", "0"]]
 
 
 def test_a_claim_tested_in_its_own_setting_gets_a_column_of_its_own(inputs):
     claims = inputs["claims"].copy()
     claims.loc[0, "verdict"] = "reproduced"
-    table = report_tables.claims({"claims": claims})
+    table = question.claims({"claims": claims})
     assert table.head[1:3] == ["here", "in the published setting"]
     assert table.rows[0][1:3] == ["cannot tell", "reproduced"]
     assert table.rows[1][2] == "not tested"

@@ -11,7 +11,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from colocate import config as configuration
-from colocate import cluster, devices, digests, driver, gain, hub_data, plan, tuning
+from colocate import cluster, devices, digests, driver, figures, gain, hub_data, plan, tuning
 from colocate import pairs as data_of_pairs
 from colocate.errors import InputError
 from colocate.figures import FIGURES
@@ -63,7 +63,7 @@ STATISTICS = [
     "recommendation.json",
     "findings.json",
 ]
-TEMPLATE = str(Path(configuration.__file__).parent / "templates/report.html.j2")
+TEMPLATES = sorted(map(str, (Path(configuration.__file__).parent / "templates").iterdir()))
 # A job of a model takes one GPU where models run on one. `auto` asks this machine; a cluster's profile says `cuda`.
 CUDA = STUDY["device"] == "cuda" or (STUDY["device"] == "auto" and bool(devices.list_gpus()))
 

@@ -10,9 +10,11 @@ rule write_report:
         needed=f"{RESULTS}/needed.csv",
         contamination=f"{RESULTS}/mixture/contamination.csv",
         counts=f"{RESULTS}/mixture/contamination_counts.csv",
+        default="config/config.yaml",
         claims="data/published/claims.csv",
+        frozen="data/published/specification.yaml",
         records=run_records(),
-        template=TEMPLATE,
+        templates=TEMPLATES,
         figures=targets("figures"),
         results=[file for model in SELECT["models"] for kind in result_files(model).values() for file in kind],
     output:
@@ -31,4 +33,4 @@ rule write_report:
         code=code("write_report"),
         env=env("write_report"),
     shell:
-        command("write_report", "config claims records", "html")
+        command("write_report", "config default claims frozen records", "html")
