@@ -11,11 +11,12 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from colocate import config as configuration
-from colocate import cluster, devices, digests, driver, gain, hub_data, plan, tuning
+from colocate import cluster, devices, digests, driver, gain, hub_data, layer_sets, plan, tuning
 from colocate import pairs as data_of_pairs
 from colocate.errors import InputError
 from colocate.figures import FIGURES
 from colocate.profiles import METRICS
+from colocate.results import LAYOUT
 
 try:
     STUDY = configuration.complete(config)
@@ -57,7 +58,9 @@ STATISTICS = [
     "recommendation.json",
     "findings.json",
 ]
-TEMPLATE = str(Path(configuration.__file__).parent / "templates/report.html.j2")
+# Relative to the checkout where the package lies in it, so that a moved one writes no new report.
+PACKAGE = Path(os.path.relpath(Path(configuration.__file__).parent))
+TEMPLATE = str((PACKAGE.resolve() if PACKAGE.parts[0] == ".." else PACKAGE) / "templates/report.html.j2")
 # A job of a model takes one GPU where models run on one. `auto` asks this machine; a cluster's profile says `cuda`.
 CUDA = STUDY["device"] == "cuda" or (STUDY["device"] == "auto" and bool(devices.list_gpus()))
 GPU = int(CUDA) if STUDY["gpus"] == "auto" else STUDY["gpus"]
