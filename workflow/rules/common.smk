@@ -11,7 +11,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from colocate import config as configuration
-from colocate import cluster, devices, digests, driver, gain, hub_data, layer_sets, plan, tuning
+from colocate import cluster, devices, digests, driver, gain, hub_data, layer_sets, plan, progress_table, tuning
 from colocate import pairs as data_of_pairs
 from colocate.errors import InputError
 from colocate.figures import FIGURES
@@ -30,6 +30,7 @@ except InputError as error:
     raise WorkflowError(str(error)) from None
 
 plan.announce(STUDY)
+progress_table.watch(workflow)
 ROOT = Path(workflow.basedir).parent if Path(workflow.basedir).name == "workflow" else Path(workflow.basedir)
 # Filled in when a job starts: Snakemake remembers a command without them, so that a moved checkout reruns nothing.
 shell.prefix(f"PYTHON={shlex.quote(sys.executable)}; SCRIPTS={shlex.quote(str(ROOT / 'workflow/scripts'))}; ")
