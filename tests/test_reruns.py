@@ -152,7 +152,9 @@ CHANGES = {
     "matplotlib": (install("matplotlib"), ALL_FIGURES),
     "delete an adapter": (delete_adapter, trained("mid_block")),
     "an arm that equals another": (
-        config(select(arms=["base", *ARMS, "again"]) | {"arms": {"again": {"lora": "sensitive", "garfa": "sensitive"}}}),
+        config(
+            select(arms=["base", *ARMS, "again"]) | {"arms": {"again": {"lora": "sensitive", "garfa": "sensitive"}}}
+        ),
         RECORD,
     ),
 }

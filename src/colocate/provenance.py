@@ -13,6 +13,7 @@ A script is `with Job(__doc__, inputs="model pairs*", outputs="profile run") as 
 
 import argparse
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -31,6 +32,7 @@ from colocate import devices, digests, files
 from colocate.errors import InputError
 
 log = logging.getLogger("colocate")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # such errors of a write name no file
 
 
 class ProgressBar:
@@ -174,6 +176,9 @@ class Job:
             return False
         traceback.print_exception(kind, error, trace)
         reason = str(error) if isinstance(error, InputError) else f"{kind.__name__}: {error}"
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            place = error.filename or next(iter(self.final.values())).parent
+            reason = f"{place}: cannot be written: {error.strerror}; nothing was put in place"
         print(f"ERROR: {reason}", file=sys.stderr, flush=True)
         if self.log_file is not None:
             print(f"{self.label}: ERROR: {reason}", file=self.terminal, flush=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from colocate import config as configuration
-from colocate import cluster, devices, digests, driver, gain, hub_data, layer_sets, plan, progress_table, tuning
+from colocate import cluster, devices, digests, driver, files, gain, hub_data, layer_sets, plan, progress_table, tuning
 from colocate import pairs as data_of_pairs
 from colocate.errors import InputError
 from colocate.figures import FIGURES
@@ -25,6 +25,7 @@ try:
         if bad_rows:
             raise InputError(f"{len(bad_rows)} bad rows:\n" + "\n".join(bad_rows))
         if driver.runs_jobs(sys.argv[1:]):
+            files.check_places(["results", "reports", "resources", "logs", "scratch", ".snakemake"])
             driver.claim()
 except InputError as error:
     raise WorkflowError(str(error)) from None
