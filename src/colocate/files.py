@@ -1,13 +1,20 @@
-"""Write files whole or not at all: a writer fills a private name in the same folder, flushes it, then renames it."""
+"""Write files whole or not at all: a writer fills a private name in the same folder, flushes it, then renames it.
+
+And look, before work is spent on it, whether a place can be written and whether files are what was once written.
+"""
 
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from colocate.errors import InputError
+
+LEAST_FREE = 100 * 2**20  # bytes: logs, tables and a small adapter
 Progress = Callable[[float, str], None]
 
 
@@ -64,3 +71,31 @@ def sha256(path: str | Path) -> str:
     """Hex digest of a file's bytes."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_places(folders: Iterable[str | Path], least_free: int = LEAST_FREE) -> None:
+    """InputError for a folder in which nothing can be written, or with less than `least_free` bytes left.
+
+    A folder that does not exist yet is judged by the nearest one above it that does.
+    """
+    for folder in map(Path, folders):
+        place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise InputError(
+                f"{place}: cannot be written (read-only, or not yours): make it writable, or run elsewhere"
+            )
+        free = shutil.disk_usage(place).free
+        if free < least_free:
+            raise InputError(
+                f"{place}: {free // 2**20} MiB free on its disk, at least {least_free // 2**20} are needed: make room"
+            )
+
+
+def verify(manifest: str | Path) -> None:
+    """InputError unless each file that a manifest {"sha256": {name: digest}} lists is beside it, as it was written."""
+    manifest = Path(manifest)
+    for name, expected in read_json(manifest)["sha256"].items():
+        path = manifest.with_name(name)
+        if not path.is_file() or sha256(path) != expected:
+            found = "is damaged: it is not what was written" if path.is_file() else "is missing"
+            raise InputError(f"{path}: {found} (sha256 in {manifest.name}); delete it, and `snakemake` makes it again")

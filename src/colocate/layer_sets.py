@@ -10,9 +10,12 @@ import math
 from zlib import crc32
 
 from colocate import budget
+from colocate import tuning as tuned
 from colocate.errors import InputError
 
 PARTS = ("lora", "garfa", "temperature")  # of an arm, each on a layer set
+LORA = ("rank", "alpha", "targets", "dropout", "variant")  # what an arm with LoRA takes from `training.lora`
+COUNTED = ("rank", "targets", "variant")  # and what the number of trainable parameters depends on
 
 
 def count(value: float, n_layers: int, where: str = "count") -> int:
@@ -134,6 +137,19 @@ def _layers(entry: dict, part: str, rules: dict, sets: dict, n_layers: int, seed
     return sets[name]
 
 
+def used_defaults(entry: dict, matched: dict | None, training: dict) -> dict:
+    """The part of the config's `training` that `resolve` reads for an arm: a change of any other key cannot reach it.
+
+    An arm without LoRA takes no rank, one without GARFA and temperatures no lr_garfa, and what an entry says itself
+    needs no default.
+    """
+    keys = {key for key in LORA if "lora" in entry and key not in entry}
+    keys |= {key for key in COUNTED if "lora" in (matched or {}) and key not in matched}
+    used = tuned.uses(entry) | {"lora_plus_ratio": "lora" in entry}
+    rates = {name: training[name] for name in used if used[name] and name not in entry}
+    return {"lora": {key: training["lora"][key] for key in sorted(keys)}} | rates
+
+
 def resolve(
     arm: str,
     seed: int,
@@ -148,14 +164,14 @@ def resolve(
     """The resolved arm: layers, ranks, scale, targets, learning rates, trainable parameters, deviation from the budget.
 
     `entry` is the arm's config entry, `matched` that of the arm whose budget it matches, `sets` the layers of each
-    selected set, `geometry` the model's geometry.json, `training` the config's defaults, `tuning` what
-    `colocate.tuning.choose` found, whose rates come before the defaults. InputError where two sets made from profiles
-    turn out to be the same layers.
+    selected set, `geometry` the model's geometry.json, `training` what `used_defaults` leaves of the config's section,
+    `tuning` what `colocate.tuning.choose` found, whose rates come before the defaults. The rate of a part that the arm
+    does not have is 0. InputError where two sets made from profiles turn out to be the same layers.
     """
     n_layers, shapes, kv_heads = geometry["n_layers"], geometry["linear_shapes"], geometry["n_kv_heads"]
 
-    def describe(one: dict) -> tuple[dict, budget.AdapterSpec]:
-        lora = training["lora"]
+    def describe(one: dict, keys: tuple[str, ...]) -> tuple[dict, budget.AdapterSpec]:
+        lora = training["lora"] | {key: one[key] for key in keys if key in one}
         parts = {f"{part}_layers": _layers(one, part, rules, sets, n_layers, seed) for part in PARTS}
         for part in ("garfa", "temperature"):
             without = sorted(set(parts[f"{part}_layers"]) - set(geometry["rope_layers"]))
@@ -163,21 +179,17 @@ def resolve(
                 raise InputError(f"arms.{arm}.{part}: layers {without} of this model have no rotary position encoding")
         spec = budget.AdapterSpec(
             **{name: tuple(layers) for name, layers in parts.items()},
-            rank=one.get("rank", lora["rank"]),
-            alpha=one.get("alpha", lora["alpha"]),
-            targets=tuple(one.get("targets", lora["targets"])),
-            dropout=lora["dropout"],
-            variant=one.get("variant", lora["variant"]),
+            **{key: lora[key] for key in keys if "lora" in one},
         )
         return parts, spec
 
     if "full" in entry:
         return _full(arm, seed, entry, geometry)
     _check_different(arm, entry, rules, sets)
-    parts, spec = describe(entry)
+    parts, spec = describe(entry, LORA)
     deviation = 0
     if matched is not None:
-        target = budget.count_parameters(shapes, kv_heads, describe(matched)[1])
+        target = budget.count_parameters(shapes, kv_heads, describe(matched, COUNTED)[1])
         mode = "as_published" if entry.get("scale") == "as_published" else "constant_scale"
         spec = budget.match_budget(
             target,
@@ -194,7 +206,8 @@ def resolve(
             variant=spec.variant,
         )
         deviation = budget.count_parameters(shapes, kv_heads, spec) - target
-    rates = {name: entry.get(name, training[name]) for name in ("lr_lora", "lr_garfa")}
+    own, used = training | entry, tuned.uses(entry)
+    rates = {name: own[name] if used[name] else tuned.UNUSED for name in tuned.RATES}
     if tuning is not None:
         chosen = tuning["grid"][tuning["chosen"]]
         rates = {name: chosen[name] for name in rates}
@@ -208,7 +221,7 @@ def resolve(
         "dropout": spec.dropout,
         "variant": spec.variant,
         **rates,
-        "lora_plus_ratio": entry.get("lora_plus_ratio", training["lora_plus_ratio"]),
+        "lora_plus_ratio": own["lora_plus_ratio"] if used["lr_lora"] else 1,
         "tuning": tuning,
         "n_trainable": budget.count_parameters(shapes, kv_heads, spec),
         "budget_deviation": deviation,

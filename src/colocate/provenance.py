@@ -14,6 +14,7 @@ A script is `with Job(__doc__, inputs="model pairs*", outputs="profile run") as 
 
 import argparse
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -32,6 +33,7 @@ from colocate import devices, digests, files, spending
 from colocate.errors import InputError
 
 log = logging.getLogger("colocate")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # such errors of a write name no file
 
 
 class ProgressBar:
@@ -191,7 +193,11 @@ class Job:
         if isinstance(error, SystemExit | KeyboardInterrupt):
             return False
         traceback.print_exception(kind, error, trace)
-        self._say(str(error) if isinstance(error, InputError) else f"{kind.__name__}: {error}")
+        reason = str(error) if isinstance(error, InputError) else f"{kind.__name__}: {error}"
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            place = error.filename or next(iter(self.final.values())).parent
+            reason = f"{place}: cannot be written: {error.strerror}; nothing was put in place"
+        self._say(reason)
         raise SystemExit(1)
 
     def _say(self, reason: str) -> None:

@@ -10,18 +10,24 @@ from itertools import product
 from colocate.errors import InputError
 
 RATES = ("lr_lora", "lr_garfa")
+UNUSED = 0.0  # the rate of a part that an arm does not have
+
+
+def uses(entry: dict) -> dict[str, bool]:
+    """Which of RATES an arm with this config entry trains with."""
+    return {"lr_lora": "lora" in entry, "lr_garfa": "garfa" in entry or "temperature" in entry}
 
 
 def grid(entry: dict, training: dict) -> list[dict]:
     """Pairs {"lr_lora", "lr_garfa"} to try for an arm's config entry, [] where nothing is tuned.
 
-    `training`: lr_lora and lr_garfa, which an arm without the part keeps, and `tuning` with a list for each.
+    `training`: lr_lora and lr_garfa, the rates of what is not tuned, and `tuning` with a list for each.
     """
-    used = {"lr_lora": "lora" in entry, "lr_garfa": "garfa" in entry or "temperature" in entry}
+    used = uses(entry)
     tried = {name: training["tuning"][name] for name in RATES if used[name] and name not in entry}
     if not any(tried.values()):
         return []
-    lists = [tried.get(name) or [entry.get(name, training[name])] for name in RATES]
+    lists = [tried.get(name) or [entry.get(name, training[name]) if used[name] else UNUSED] for name in RATES]
     return [dict(zip(RATES, pair, strict=True)) for pair in product(*lists)]
 
 

@@ -14,7 +14,7 @@ import textwrap
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from colocate import devices, plan
+from colocate import devices, plan, progress_table
 from snakemake_logger_plugin_colocate import study, text
 from snakemake_logger_plugin_colocate.failures import Failure, failure
 
@@ -118,6 +118,9 @@ class Run:
         ]
         if self.plan is not None and self.plan.jobs:
             lines.append(("plain", f"  {self._cost(config)}"))
+        jobs = progress_table.watched()
+        if jobs:
+            lines += [("plain", f"  {line}") for line in ["", *progress_table.table(jobs, config).splitlines()]]
         return [*lines, ("plain", "")]
 
     def _cost(self, config: dict) -> str:

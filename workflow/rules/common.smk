@@ -11,11 +11,13 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from colocate import config as configuration
-from colocate import cluster, devices, digests, driver, figures, gain, hub_data, plan, tuning
+from colocate import cluster, devices, digests, driver, figures, files, gain, hub_data, layer_sets, plan
+from colocate import progress_table, tuning
 from colocate import pairs as data_of_pairs
 from colocate.errors import InputError
 from colocate.figures import FIGURES
 from colocate.profiles import METRICS
+from colocate.results import LAYOUT
 
 # In the order in which they were merged: those of the command line come last.
 given = [str(path) for path in workflow.config_settings.configfiles]
@@ -30,11 +32,13 @@ try:
         if bad_rows:
             raise InputError("pairs (files: config, pairs; rows: data/pairs/README.md)\n" + "\n".join(bad_rows))
         if driver.runs_jobs(sys.argv[1:]):
+            files.check_places(["results", "reports", "resources", "logs", "scratch", ".snakemake"])
             driver.claim()
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
 plan.announce(STUDY)
+progress_table.watch(workflow)
 ROOT = Path(workflow.basedir).parent if Path(workflow.basedir).name == "workflow" else Path(workflow.basedir)
 # Filled in when a job starts: Snakemake remembers a command without them, so that a moved checkout reruns nothing.
 shell.prefix(f"PYTHON={shlex.quote(sys.executable)}; SCRIPTS={shlex.quote(str(ROOT / 'workflow/scripts'))}; ")
@@ -63,7 +67,10 @@ STATISTICS = [
     "recommendation.json",
     "findings.json",
 ]
-TEMPLATES = sorted(map(str, (Path(configuration.__file__).parent / "templates").iterdir()))
+# Relative to the checkout where the package lies in it, so that a moved one writes no new report.
+PACKAGE = Path(os.path.relpath(Path(configuration.__file__).parent))
+PACKAGE = PACKAGE.resolve() if PACKAGE.parts[0] == ".." else PACKAGE
+TEMPLATES = sorted(map(str, (PACKAGE / "templates").iterdir()))
 # A job of a model takes one GPU where models run on one. `auto` asks this machine; a cluster's profile says `cuda`.
 CUDA = STUDY["device"] == "cuda" or (STUDY["device"] == "auto" and bool(devices.list_gpus()))
 

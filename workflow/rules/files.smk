@@ -214,7 +214,12 @@ def targets(*stages: str) -> list[str]:
         base = f"{RESULTS}/{model}"
         stage_files = {
             "fetch": [f"resources/downloads/{name}/download.json" for name in (model, *released_of(model))],
-            "profiles": profiles_of(model) + twin_profiles_of(model),
+            # With the layer sets they give: an edited pair file retrains nothing where these come out as they were.
+            "profiles": [
+                *profiles_of(model),
+                *twin_profiles_of(model),
+                *(f"{base}/layer_sets/{name}.json" for name in selected_sets(model)),
+            ],
             "train": adapters_of(model, "manifest.json") + adapters_of(model, "adapter_model.safetensors"),
             "evaluate": [
                 *evaluations_of(model, ".json"),

@@ -22,10 +22,11 @@ def profile_settings(wildcards) -> dict:
     return settings | where_settings()
 
 
-def training_settings(wildcards) -> dict:
-    """Settings of a training; the rates that are tried belong to the tuning, what it chose to the resolved arm."""
+def training_settings(wildcards, of_an_arm: bool = True) -> dict:
+    """Settings of a training. What belongs to an arm (its LoRA and its rates) comes with the resolved arm."""
     template = STUDY["models"][wildcards.model]["chat_template"]
-    chosen = {key: value for key, value in STUDY["training"].items() if key != "tuning"}
+    left_out = {"tuning", "lr_garfa"} | ({"lora", "lr_lora", "lora_plus_ratio"} if of_an_arm else set())
+    chosen = {key: value for key, value in STUDY["training"].items() if key not in left_out}
     return {"training": chosen | {"chat_template": template}} | where_settings()
 
 
@@ -34,7 +35,7 @@ def gain_kind(profile: str) -> str:
 
 
 def gain_settings(wildcards) -> dict:
-    settings = training_settings(wildcards)
+    settings = training_settings(wildcards, of_an_arm=False)
     settings["training"]["max_tokens"] = STUDY["gain"]["max_tokens"]
     kind = gain_kind(wildcards.gain)
     layer = wildcards.layer if wildcards.layer == gain.ALL else int(wildcards.layer)
@@ -61,7 +62,7 @@ def resolve_settings(arm: str, seed: int, rates: dict | None = None) -> dict:
         "entry": {key: value for key, value in entry.items() if key != "seeds"} | (rates or {}),
         "matched": matched,
         "rules": {name: STUDY["layer_sets"][name] for name in configuration.arm_sets(STUDY, arm)},
-        "training": {key: STUDY["training"][key] for key in ("lora", "lr_lora", "lr_garfa", "lora_plus_ratio")},
+        "training": layer_sets.used_defaults(entry | (rates or {}), matched, STUDY["training"]),
     }
 
 
@@ -186,10 +187,13 @@ def selection(model: str) -> dict:
 
 
 def figure_settings(wildcards) -> dict:
-    folder = f"{RESULTS}/{wildcards.model}"
+    """Of the selection only what names files that the figure reads: a new benchmark redraws no profile."""
+    read = {name for need in FIGURES[wildcards.figure].needs for name in re.findall(r"{(\w+)}", LAYOUT[need])}
+    read |= {"run"} if "seed" in read else set()
+    chosen = {name: values for name, values in selection(wildcards.model).items() if name in read}
     sources = {name: STUDY["benchmarks"][name]["source"] for name in SELECT["benchmarks"]}
     note = figures.note(wildcards.model, plan.parameters(STUDY["models"][wildcards.model]["geometry"]), sources)
-    return {"figure": wildcards.figure, "results": folder, "select": selection(wildcards.model), "note": note}
+    return {"figure": wildcards.figure, "results": f"{RESULTS}/{wildcards.model}", "select": chosen, "note": note}
 
 
 def report_settings() -> dict:

@@ -5,6 +5,8 @@ from colocate.provenance import Job
 
 with Job(__doc__, inputs="model geometry adapter* data*", outputs="summary per_item run") as job:
     settings = job.settings
+    for adapter in job.input.adapter:
+        files.verify(adapter.with_name("manifest.json"))
     place = files.read_json(job.input.geometry)
     summary, items = evaluation.evaluate(
         job.input.model.parent,

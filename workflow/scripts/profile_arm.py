@@ -7,6 +7,7 @@ from colocate.provenance import Job
 
 with Job(__doc__, inputs="model geometry adapter pairs* paraphrases", outputs="profile variants run") as job:
     settings = job.settings
+    files.verify(job.input.adapter.with_name("manifest.json"))
     place = files.read_json(job.input.geometry)
     data = read_data(job.input.pairs, job.input.paraphrases, settings["limit"])
     tokenizer = models.load_tokenizer(job.input.model.parent)

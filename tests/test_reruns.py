@@ -1,0 +1,238 @@
+"""Exactly what runs again after a change: each row of docs/reruns.md as a dry run of one finished small study."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from colocate.figures import FIGURES
+from conftest import ROOT
+from finished import OVERLAY, finished_study
+
+pytestmark = pytest.mark.slow
+ARMS = ["colocated", "mid_block", "garfa_sensitive"]  # LoRA and GARFA, LoRA, GARFA
+RECORD = {"record_config", "write_report"}  # any change of the config
+COMPARED = {"contrast_arms", "judge_claims", "recommend_layers", "compare_models", "write_report"}
+COMPARED |= {"draw_figure benchmarks", "draw_figure arms", "collect_compute"}
+LEARNED = {"draw_figure training", "draw_figure alphas"}
+ALL_FIGURES = {f"draw_figure {name}" for name in FIGURES} | {"write_report"}
+
+
+def evaluated(*arms: str, seed: int = 0, benchmark: str = "mini_arc") -> set[str]:
+    return {f"evaluate_arm {arm} seed {0 if arm == 'base' else seed} {benchmark}" for arm in arms}
+
+
+def trained(*arms: str, seed: int = 0) -> set[str]:
+    """Training and what is measured and drawn of it; resolving comes before and is not in here."""
+    runs = {f"train_arm {arm} seed {seed}" for arm in arms} | evaluated(*arms, seed=seed)
+    return runs | {f"profile_arm {arm} seed {seed} weight_change" for arm in arms} | LEARNED | COMPARED
+
+
+def resolved(*arms: str, seed: int = 0) -> set[str]:
+    return {f"resolve_arm {arm} seed {seed}" for arm in arms} | {"draw_figure layer_sets"}
+
+
+# ------------------------------------------------------------------------------------------------- changes of a study
+
+
+def config(values: dict):
+    return lambda study: study.overlay("change", values)
+
+
+def edit(path: str, old: str, new: str, n: int = 1):
+    def change(study):
+        file = study.folder / path
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new, n))
+
+    return change
+
+
+def append(path: str, text: str):
+    return lambda study: (study.folder / path).write_text((study.folder / path).read_text() + text)
+
+
+def reorder(study) -> None:
+    """Every key of every config file in the opposite order."""
+
+    def turned(value):
+        return {key: turned(value[key]) for key in reversed(value)} if isinstance(value, dict) else value
+
+    for name in study.configfiles:
+        file = study.folder / name
+        file.write_text(yaml.safe_dump(turned(yaml.safe_load(file.read_text())), sort_keys=False))
+
+
+def touch(study) -> None:
+    for folder in ("src", "data", "workflow", "config", "profiles"):
+        for path in (study.folder / folder).rglob("*"):
+            os.utime(path)
+    os.utime(study.folder / "Snakefile")
+
+
+def install(name: str):
+    """Another version of a package, as a changed lock file brings it."""
+
+    def change(study):
+        folder = study.folder / "installed" / f"{name}-99.0.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 99.0\n")
+        path = study.environment["PYTHONPATH"]
+        study.environment = study.environment | {"PYTHONPATH": f"{folder.parent}:{path}"}
+
+    return change
+
+
+def delete_adapter(study) -> None:
+    (study.folder / "results/small/tiny/adapters/mid_block/seed0/adapter_model.safetensors").unlink()
+
+
+def select(**lists) -> dict:
+    return {"select": OVERLAY["select"] | lists}
+
+
+PAIRS = {"check_pairs", "check_tokens", "check_contamination", "select_layers sensitive"}
+PROFILED = {"profile_layers sensitivity_all", "profile_layers rope_output", "correlate_profiles", "resample_items"}
+PROFILED |= {"score_metrics"}
+TORCH = {"fetch_model", "prepare_model", "describe_model", "check_tokens", "select_layers sensitive"}
+TORCH |= {"select_layers middle"}
+
+CHANGES = {
+    "nothing": (lambda study: None, set()),
+    "add a seed": (
+        config({"seeds": [0, 1]}),
+        resolved(*ARMS, seed=1) | trained(*ARMS, seed=1) | RECORD,
+    ),
+    "add a benchmark": (
+        config(select(benchmarks=["mini_arc", "mini_math"])),
+        evaluated("base", *ARMS, benchmark="mini_math") | COMPARED | RECORD | {"check_contamination"},
+    ),
+    "limit of one benchmark": (
+        config({"benchmarks": {"mini_arc": {"limit": 5}}}),
+        evaluated("base", *ARMS) | COMPARED | RECORD,
+    ),
+    "lr_garfa": (
+        config({"training": {"lr_garfa": 0.02}}),
+        resolved("colocated", "garfa_sensitive") | trained("colocated", "garfa_sensitive") | RECORD,
+    ),
+    "LoRA rank": (
+        config({"training": {"lora": {"rank": 8}}}),
+        resolved("colocated", "mid_block") | trained("colocated", "mid_block") | RECORD,
+    ),
+    "swap two values": (
+        config({"training": {"lr_lora": 1e-2, "lr_garfa": 5e-4}}),
+        resolved(*ARMS) | trained(*ARMS) | RECORD,
+    ),
+    "rates to try, while none is tried": (config({"training": {"tuning": {"max_tokens": 4000}}}), RECORD),
+    "reorder keys": (reorder, set()),
+    "a price": (config({"prices": {"gpu_hour": 3.0}}), RECORD | {"collect_compute", "compare_models"}),
+    "a figure's style": (append("src/colocate/figures/style.py", "\nEXTRA = 1\n"), ALL_FIGURES),
+    "one figure": (append("src/colocate/figures/alphas.py", "\nEXTRA = 1\n"), {"draw_figure alphas", "write_report"}),
+    "evaluation module": (
+        append("src/colocate/evaluation/scoring.py", "\nEXTRA = 1\n"),
+        evaluated("base", *ARMS) | COMPARED,
+    ),
+    "GARFA module": (
+        append("src/colocate/rope.py", "\nEXTRA = 1\n"),
+        trained(*ARMS) | evaluated("base"),
+    ),
+    "a comment": (append("src/colocate/training.py", "\n# Another comment.\n"), set()),
+    "a docstring": (edit("src/colocate/training.py", '"""Training runs', '"""All training runs'), set()),
+    "a module that no rule imports": (append("src/colocate/suggest.py", "\nEXTRA = 1\n"), set()),
+    "touch": (touch, set()),
+    "torch": (
+        install("torch"),
+        TORCH | PROFILED | resolved(*ARMS) | trained(*ARMS) | evaluated("base") | {"draw_figure layer_sets"},
+    ),
+    "matplotlib": (install("matplotlib"), ALL_FIGURES),
+    "delete an adapter": (delete_adapter, trained("mid_block")),
+    "an arm that equals another": (
+        config(
+            select(arms=["base", *ARMS, "again"]) | {"arms": {"again": {"lora": "sensitive", "garfa": "sensitive"}}}
+        ),
+        RECORD,
+    ),
+}
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_llama, tmp_path_factory):
+    ready = os.environ.get("COLOCATE_FINISHED_STUDY")  # a folder of an earlier session, to work on these tests
+    if ready and Path(ready).is_dir():
+        from finished import Study
+
+        study = object.__new__(Study)
+        study.folder, study.configfiles = Path(ready), ["config/config.yaml", "config/ci.yaml", "config/small.yaml"]
+        study.environment = os.environ | {"NO_COLOR": "1"}
+        return study
+    return finished_study(tmp_path_factory.mktemp("finished") / "checkout", tiny_llama)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_runs_again(finished, tmp_path, name):
+    change, expected = CHANGES[name]
+    study = finished.clone(tmp_path / "clone", links=True)
+    change(study)
+    assert study.would_run() == expected
+
+
+def test_a_moved_clone_runs_nothing(finished, tmp_path):
+    """A fresh clone has new dates; results, resources and Snakemake's memory are copied into it."""
+    study = finished.clone(tmp_path / "elsewhere" if (tmp_path / "elsewhere").mkdir() else tmp_path / "elsewhere/here")
+    touch(study)
+    assert study.would_run() == set()
+
+
+def test_an_added_model_runs_its_own_jobs_alone(finished, tmp_path):
+    study = finished.clone(tmp_path / "clone", links=True)
+    entry = yaml.safe_load((study.folder / "config/small.yaml").read_text())["models"]["tiny"]
+    study.overlay("change", select(models=["tiny", "second"]) | {"models": {"second": entry}})
+    shared = {"record_config", "write_report", "collect_compute", "compare_models"}
+    found = study.would_run()
+    assert {job for job in found if "second" not in job.split()} == shared
+    assert {f"train_arm second {arm} seed 0" for arm in ARMS} <= found
+
+
+def test_edited_pairs_leave_adapters_as_they_are_where_the_layers_stay(finished, tmp_path):
+    """Two steps: profiles and layer sets first. Then what stayed the same is known, and no arm is trained again."""
+    study = finished.clone(tmp_path / "clone")
+    file = study.folder / "data/pairs/tasks.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[0]["prompt"] = "Please note. " + rows[0]["prompt"]
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    in_one = study.would_run()
+    assert in_one >= PAIRS | PROFILED | trained(*ARMS)
+    assert study.would_run("profiles") == (PAIRS - {"check_contamination"}) | {
+        job for job in PROFILED if job.startswith("profile_layers")
+    }
+    results = study.folder / "results/small/tiny"
+    before = {path: path.read_bytes() for path in results.rglob("*") if path.suffix in (".csv", ".json")}
+    study.snakemake("profiles")
+    assert (results / "profiles/sensitivity_all.csv").read_bytes() != before[results / "profiles/sensitivity_all.csv"]
+    chosen = results / "layer_sets/sensitive.json"
+    assert chosen.read_bytes() == before[chosen]
+    left = study.would_run()
+    assert not {job for job in left if job.split()[0] in ("resolve_arm", "train_arm", "evaluate_arm", "profile_layers")}
+    assert left >= {"correlate_profiles", "check_contamination", "write_report"}
+
+
+def test_every_row_is_in_the_documents():
+    rows = re.findall(r"^\| ([^|]+?) \|", (ROOT / "docs/reruns.md").read_text(), re.M)
+    others = {"a fresh clone", "edit a pair file", "add a model"}
+    assert set(rows) - {"change", "---"} == set(CHANGES) | others
+
+
+def test_nothing_heavy_is_imported_by_the_snakefile():
+    """What the Snakefile brings into the process of Snakemake, which is started again in every cluster job."""
+    source = (ROOT / "workflow/rules/common.smk").read_text()
+    imports = [line for line in source.splitlines() if re.match(r"(from colocate|import colocate)", line)]
+    program = "\n".join([*imports, "import sys", "print(*sys.modules)"])
+    done = subprocess.run(["python", "-c", program], text=True, capture_output=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "colocate.config" in loaded
+    assert not loaded & {"torch", "numpy", "pandas", "scipy", "matplotlib", "transformers", "lm_eval", "pyarrow"}
