@@ -36,7 +36,7 @@ env:  ## set up .venv, or repair it
 study: env  ## run the default study to its report, or what is left of it
 	@$(IN_ENV) COLOCATE_COMMAND="make study" .venv/bin/snakemake --cores $(CORES) $(ARGS)
 
-plan: env  ## the bill before a run: jobs, hours, money, what claims need: CONFIG="config/config.yaml config/x.yaml" GPUS=4
+plan: env  ## the bill before a run: jobs, hours, money, what claims need (CONFIG, GPUS)
 	@$(IN_ENV) .venv/bin/python -m colocate.bill --configfile $(CONFIG) --gpus $(GPUS) $(ARGS)
 
 suggest: env  ## say which layers of your model to adapt to your data: MODEL=... DATA=my.jsonl

