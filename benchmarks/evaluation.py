@@ -175,8 +175,8 @@ def until_first_pass(side: str, folder: Path, adapter: Path | None, datasets: Pa
 def throughput(side: str, shape: str, dtype: str, device: str, size: int, scale: float, model=None) -> dict:
     """Tokens a second of a randomly initialised Llama: 5-shot questions with four choices, and 8-shot answers.
 
-    `scale` shortens everything; `model` is one of that shape that is there already. `share`: of the limit, which is the rate of a large product for log-likelihoods and the
-    rate at which weights and keys can be read for answers.
+    `scale` shortens everything; `model` is one of that shape that is there already. `share`: of the limit, which is the
+    rate of a large product for log-likelihoods and the rate at which weights and keys can be read for answers.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM

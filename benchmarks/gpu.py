@@ -6,15 +6,16 @@
 | stage | what is timed | limit |
 |---|---|---|
 | sensitivity | forwards of the layers over 512 texts of 32 tokens, states kept by hooks | F |
-| rope | RoPE influence `output`: every layer with both signs from there to the end, in float32 | F |
-| lora_last, lora_all | training of LoRA on the last 30 % of layers (23-31 of 32) and on all, GARFA on the same layers | F |
+| rope | RoPE influence `output`: each layer with both signs from there to the end, in float32 | F |
+| lora_last, lora_all | training of LoRA and GARFA on the last 30 % of layers (23-31 of 32), and on all | F |
 | trainer_last, trainer_all | the same LoRA by Hugging Face's Trainer and PEFT, without GARFA | F |
 | loglikelihood, answers | 5-shot questions with four choices; 8-shot answers of 256 tokens, batches of 64 | F; M |
 
 F: operations of the run over the rate of a large product in the same dtype, measured here. M: bytes of weights and keys
-over the rate at which a card reads its memory, measured here. A stage is a process of its own, so that its peak memory is
-its own, and is run twice: the first run warms up. Training sides take turns in `benchmarks/training.py`, whose functions
-these are. Targets: half of the limit for forwards and for lora_last, 1.5 times the Trainer.
+over the rate at which a card reads its memory, measured here. A stage is a process of its own, so that its peak memory
+is its own; profiles run once before they are timed. Training is that of `benchmarks/training.py`, log-likelihoods and
+answers are those of `benchmarks/evaluation.py`. Targets: half of the limit for forwards and for lora_last, 1.5 times the
+Trainer.
 """
 
 import argparse

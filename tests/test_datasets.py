@@ -304,3 +304,20 @@ def test_a_large_data_set_is_not_held_in_memory(tmp_path, monkeypatch):
 def test_a_hub_data_set_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match="no data set meta-math/MetaMathQA in .*; run the target `fetch`"):
         build_mixture([{"kind": "hub", "dataset": "meta-math/MetaMathQA"}], 0, tmp_path / "out", datasets_dir=tmp_path)
+
+
+def test_only_files_that_match_are_read_where_a_data_set_has_other_splits(tmp_path):
+    for split, first in (("train", 0), ("test", 100)):
+        rows = [{"question": f"What is {n} plus {n}?", "answer": f"#### {2 * n}"} for n in range(first, first + 30)]
+        place = tmp_path / f"openai/gsm8k/main/{split}-00000-of-00001.jsonl"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = {"kind": "hub", "dataset": "openai/gsm8k", "files": "main/train*", "n": 20, "heldout": 5}
+    assert build_mixture([source], 0, tmp_path / "out", datasets_dir=tmp_path)["train"] == 20
+    for split in ("train", "validate", "test"):
+        for line in (tmp_path / f"out/{split}.jsonl").read_text().splitlines():
+            question, answer = (message["content"] for message in json.loads(line)["messages"])
+            assert int(question.split()[2]) < 30
+            assert answer == f"#### {2 * int(question.split()[2])}"
+    with pytest.raises(InputError, match="no data file matches 'dev\\*'"):
+        build_mixture([source | {"files": "dev*"}], 0, tmp_path / "out", datasets_dir=tmp_path)
