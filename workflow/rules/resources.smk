@@ -19,7 +19,7 @@ def check_cards() -> None:
     Parsed again inside each job of a cluster, on its node: there the node's cards are asked.
     """
     card = STUDY["resources"]["gpu_memory_gib"] * 1024 or devices.card_memory_mib()
-    said = needs.refusal(STUDY, card, max(1, GPU)) if CUDA and card else ""
+    said = needs.refusal(STUDY, card) if CUDA and card else ""
     if said:
         raise WorkflowError(said)
 
