@@ -14,8 +14,8 @@
 F: operations of the run over the rate of a large product in the same dtype, measured here. M: bytes of weights and keys
 over the rate at which a card reads its memory, measured here. A stage is a process of its own, so that its peak memory
 is its own; profiles run once before they are timed. Training is that of `benchmarks/training.py`, log-likelihoods and
-answers are those of `benchmarks/evaluation.py`. Targets: half of the limit for forwards and for lora_last, 1.5 times the
-Trainer.
+answers are those of `benchmarks/evaluation.py`. Targets: half of the limit for forwards and for lora_last, 1.5 times
+the Trainer.
 """
 
 import argparse

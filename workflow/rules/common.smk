@@ -115,7 +115,13 @@ def command(script: str, inputs: str = "", outputs: str = "", label: str = "") -
     """The command line of a rule: its script, one option for each named input and output, log, label and settings."""
     kinds = (("input", inputs), ("output", outputs))
     named = [f"--{name} {{{kind}.{name}:q}}" for kind, names in kinds for name in names.split()]
-    fixed = ["--threads {threads}", "--gpus {resources.gpu}", "--log {log:q}", f"--label '{label}'", "--settings {params.cfg:q}"]
+    fixed = [
+        "--threads {threads}",
+        "--gpus {resources.gpu}",
+        "--log {log:q}",
+        f"--label '{label}'",
+        "--settings {params.cfg:q}",
+    ]
     return " ".join([f'"$PYTHON" "$SCRIPTS"/{script}.py', *named, *fixed])
 
 
