@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from colocate.figures.style import ON_DARK, ON_LIGHT, PAPER, canvas, label, message, signed
+from colocate.figures.style import ON_DARK, ON_LIGHT, PAPER, canvas, cells_only, label, message, signed
 
 
 def draw(inputs: dict):
@@ -21,10 +21,7 @@ def draw(inputs: dict):
     middles = np.arange(len(names) - 1) + 0.5
     axis.set_xticks(middles, [label(name) for name in names[:-1]], rotation=20 if len(names) < 7 else 45, ha="right")
     axis.set_yticks(middles, [label(name) for name in names[1:]])
-    axis.invert_yaxis()
-    axis.grid(visible=False)
-    axis.spines[:].set_visible(False)
-    axis.tick_params(length=0)
+    cells_only(axis)
     figure.colorbar(mesh, ax=axis, label="rank correlation over layers", shrink=0.9)
     return figure
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from colocate.figures.style import MUTED, ON_DARK, ON_LIGHT, PAPER, canvas, label, message
+from colocate.figures.style import MUTED, ON_DARK, ON_LIGHT, PAPER, canvas, cells_only, label, message
 from colocate.results import accuracies
 
 LEAST = 5.0  # points: the colours span at least so much, or chance would look like an effect
@@ -32,10 +32,7 @@ def draw(inputs: dict):
     axis.set_xticks(np.arange(len(benchmarks)) + 0.5, names)
     axis.set_yticks(np.arange(len(arms)) + 0.5, [label(arm) for arm in arms])
     axis.xaxis.tick_top()
-    axis.invert_yaxis()
-    axis.grid(visible=False)
-    axis.spines[:].set_visible(False)
-    axis.tick_params(length=0)
+    cells_only(axis)
     figure.colorbar(mesh, ax=axis, label="change from base (points)", shrink=0.8)
     return figure
 

@@ -120,6 +120,14 @@ def x_title(axes: list, words: str) -> None:
         axis.set_xlabel(words)
 
 
+def cells_only(axis) -> None:
+    """An axis of a heat map: the first row on top, no grid, no frame, no ticks."""
+    axis.invert_yaxis()
+    axis.grid(visible=False)
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+
+
 def message(text: str):
     """A figure that says in words why there is nothing to draw."""
     figure, axes = canvas(0.8)

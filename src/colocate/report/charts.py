@@ -210,57 +210,35 @@ def arms(table):
 def training(table):
     import altair as alt
 
-    arms = list(dict.fromkeys(table["arm"]))
-    splits = [name for name in ("train", "validate", "test") if name in set(table["split"])]
     rows = _records(_named(table, "arm"), ["arm", "seed", "split", "loss", "tokens"])
     for row in rows:
         row["run"] = f"{row['arm']}, seed {row['seed']}"
-    menu, chosen = _menu(splits, "Split"), alt.selection_point("arms", fields=["arm"], bind="legend")
     told = [alt.Tooltip("run:N", title="run"), _told("tokens", "tokens", ","), _told("loss", "loss (nat per token)")]
-    return (
-        _chart(rows)
-        .properties(name="runs")
-        .transform_filter(alt.datum.split == menu)
-        .mark_line(point=alt.OverlayMarkDef(size=25))
-        .encode(
-            alt.X("tokens:Q", title="training tokens"),
-            alt.Y("loss:Q", title="loss (nat per token)", scale=alt.Scale(zero=False)),
-            _arm_colours(arms),
-            detail="run:N",
-            opacity=alt.condition(chosen, alt.value(1), alt.value(0.08)),
-            tooltip=told,
-        )
-        .add_params(menu, chosen)
-    )
+    x = alt.X("tokens:Q", title="training tokens")
+    lines = _lines_of_arms(table, rows, "split", "Split", x, alt.Y("loss:Q", title="loss (nat per token)"))
+    return lines.encode(detail="run:N", tooltip=told)
 
 
 def changes(table):
     import altair as alt
 
-    arms = list(dict.fromkeys(table["arm"]))
-    metrics = [label(name) for name in dict.fromkeys(table["metric"])]
     rows = _records(_named(_named(table, "arm"), "metric"), ["arm", "metric", "layer", "value", "n_seeds"])
-    menu, chosen = _menu(metrics, "Measure"), alt.selection_point("arms", fields=["arm"], bind="legend")
-    told = [
-        alt.Tooltip("arm:N", title="arm"),
-        _told("layer", "layer"),
-        _told("value", "value"),
-        _told("n_seeds", "seeds"),
-    ]
-    return (
-        _chart(rows)
-        .properties(name="measures")
-        .transform_filter(alt.datum.metric == menu)
-        .mark_line(point=alt.OverlayMarkDef(size=30))
-        .encode(
-            _depth(),
-            alt.Y("value:Q", title="mean over seeds", scale=alt.Scale(zero=False)),
-            _arm_colours(arms),
-            opacity=alt.condition(chosen, alt.value(1), alt.value(0.08)),
-            tooltip=told,
-        )
-        .add_params(menu, chosen)
-    )
+    told = [alt.Tooltip("arm:N", title="arm"), _told("layer", "layer"), _told("value", "value")]
+    lines = _lines_of_arms(table, rows, "metric", "Measure", _depth(), alt.Y("value:Q", title="mean over seeds"))
+    return lines.encode(tooltip=[*told, _told("n_seeds", "seeds")])
+
+
+def _lines_of_arms(table, rows: list[dict], kind: str, words: str, x, y):
+    """A line an arm; a menu chooses among the values of the column `kind`, a click in the legend the arms."""
+    import altair as alt
+
+    menu = _menu(list(dict.fromkeys(row[kind] for row in rows)), words)
+    chosen = alt.selection_point("arms", fields=["arm"], bind="legend")
+    lines = _chart(rows).properties(name="arms_by_" + kind).transform_filter(alt.datum[kind] == menu)
+    colours = _arm_colours(list(dict.fromkeys(table["arm"])))
+    shown = alt.condition(chosen, alt.value(1), alt.value(0.08))
+    marked = lines.mark_line(point=alt.OverlayMarkDef(size=28)).add_params(menu, chosen)
+    return marked.encode(x, y.scale(zero=False), colours, opacity=shown)
 
 
 def alphas(table):
