@@ -164,18 +164,19 @@ def until_first_pass(side: str, folder: Path, adapter: Path | None, datasets: Pa
 # ----------------------------------------------------------------------------------- a shape with made-up tokens (GPU)
 
 
-def throughput(side: str, shape: str, dtype: str, device: str, size: int, scale: float) -> dict:
+def throughput(side: str, shape: str, dtype: str, device: str, size: int, scale: float, model=None) -> dict:
     """Tokens a second of a randomly initialised Llama: 5-shot questions with four choices, and 8-shot answers.
 
-    `scale` shortens everything. `share`: of the limit, which is the rate of a large product for log-likelihoods and the
+    `scale` shortens everything; `model` is one of that shape that is there already. `share`: of the limit, which is the rate of a large product for log-likelihoods and the
     rate at which weights and keys can be read for answers.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    with torch.device(device):
-        model = LlamaForCausalLM._from_config(LlamaConfig(**SHAPES[shape]), dtype=getattr(torch, dtype)).eval()
+    if model is None:
+        with torch.device(device):
+            model = LlamaForCausalLM._from_config(LlamaConfig(**SHAPES[shape]), dtype=getattr(torch, dtype)).eval()
     generator = torch.Generator().manual_seed(1)
 
     def ids(count: float) -> list[int]:
@@ -191,7 +192,7 @@ def throughput(side: str, shape: str, dtype: str, device: str, size: int, scale:
     found = {"loglikelihood": {"tokens": n_tokens, "tokens_s": n_tokens / seconds}}
     if side == "colocate":
         computed = len(shots) + sum(len(question) - len(shots) for question in questions)
-        found["loglikelihood"]["share"] = 2 * weights * computed / seconds / matmul_rate(getattr(torch, dtype), device)
+        found["loglikelihood"]["share"] = 2 * weights * computed / seconds / matmul_rate(model.dtype, device)
     from lm_eval.api.instance import Instance
 
     length = max(2, int(256 * scale))

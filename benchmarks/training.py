@@ -56,14 +56,14 @@ def load(shape: str, dtype: str, device: str):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    compute = torch.float32 if dtype == "float32" else torch.bfloat16
+    compute = torch.float32 if dtype.endswith("float32") else torch.bfloat16
     with torch.device(device):
         model = LlamaForCausalLM._from_config(LlamaConfig(**SHAPES[shape]), dtype=compute)
-    return (quantised(model) if dtype == "nf4" else model).eval()
+    return (quantised(model) if dtype.startswith("nf4") else model).eval()
 
 
 def quantised(model):
-    """The decoder's linear maps in nf4, as transformers quantises them on loading; the head stays."""
+    """The decoder's linear maps in nf4, as transformers quantises them on loading, computing in the model's dtype."""
     import bitsandbytes as bnb
     import torch
 
@@ -72,7 +72,7 @@ def quantised(model):
             for name, child in list(parent.named_children()):
                 if type(child) is torch.nn.Linear:
                     narrow = bnb.nn.Linear4bit(
-                        child.in_features, child.out_features, bias=False, compute_dtype=torch.bfloat16,
+                        child.in_features, child.out_features, bias=False, compute_dtype=model.dtype,
                         quant_type="nf4", device="meta",
                     )  # fmt: skip
                     weight = bnb.nn.Params4bit(
