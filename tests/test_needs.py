@@ -143,11 +143,12 @@ def test_a_refusal_says_what_is_needed_what_there_is_and_what_would_fit(study):
     assert "sensitivity_all" not in needs.refusal(tried, 12 * 1024)
 
 
-def test_float32_profiles_are_refused_with_a_larger_card_as_the_way_out(study):
+def test_float32_profiles_are_refused_with_4_bits_or_a_larger_card_as_the_way_out(study):
     study["select"]["profiles"] = ["rope_output"]
     said = needs.refusal(study, 24 * 1024)
     assert said.startswith("profile_layers of llama rope_output: needs ")
-    assert "larger card" in said
+    assert said.endswith("try models.llama.dtype: nf4")
+    assert "larger card" in needs.refusal(study, 4 * 1024)
     study["models"]["llama"]["gpus"] = 2
     assert needs.refusal(study, 24 * 1024) == ""
 

@@ -283,9 +283,8 @@ def _remedy(rule: str, config: dict, job: dict, room: float) -> str:
         path = ("profiles", job["profile"], "batch_tokens")
         changes += [(f"{'.'.join(path)}: {n}", _with(config, path, n)) for n in (2048, 1024, 512, 256)]
     path = ("models", job["model"], "dtype")
-    exact = rule == "profile_layers" and _exact(rule, config, job)
-    if not exact:
-        changes += [(f"{'.'.join(path)}: {dtype}", _with(config, path, dtype)) for dtype in ("bfloat16", "nf4")]
+    smaller = ("nf4",) if rule == "profile_layers" and _exact(rule, config, job) else ("bfloat16", "nf4")
+    changes += [(f"{'.'.join(path)}: {dtype}", _with(config, path, dtype)) for dtype in smaller]
     for said, changed in changes:
         if memory(rule, changed, job).gpu_mib <= room:
             return said

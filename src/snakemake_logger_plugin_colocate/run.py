@@ -11,6 +11,7 @@ import shlex
 import shutil
 import sys
 import textwrap
+from pathlib import Path
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
