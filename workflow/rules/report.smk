@@ -16,7 +16,7 @@ rule write_report:
         figures=targets("figures"),
         results=[file for model in SELECT["models"] for kind in result_files(model).values() for file in kind],
     output:
-        html=report(f"reports/{STUDY['study']}.html", caption="../report/report.rst", category="Report"),
+        html=annexed(f"reports/{STUDY['study']}.html", "1. The report", "report", study=STUDY["study"]),
     log:
         f"{LOGS}/write_report.log",
     benchmark:
