@@ -9,9 +9,11 @@ import pytest
 import yaml
 
 import synthetic
-from colocate import figures, report, report_tables
+from colocate import figures, report
 from colocate.errors import InputError
 from colocate.files import read_json, write_csv, write_json
+from colocate.report import bill, question
+from colocate.report import page as report_page
 from colocate.results import load_inputs
 
 SELECT = {"arm": synthetic.ARMS, "benchmark": list(synthetic.BENCHMARKS), "profile": synthetic.PROFILES}
@@ -209,7 +211,7 @@ def test_an_empty_study_is_reported_as_empty(tmp_path):
 
 def test_one_seed_is_called_so(study, tmp_path):
     inputs = load_inputs(study / synthetic.MODEL, select=SELECT | {"seed": [0]})
-    assert any("One training seed" in sentence for sentence in report.limits(inputs, CONFIG))
+    assert any("One training seed" in sentence for sentence in question.limits(inputs, CONFIG))
 
 
 def test_a_clean_mixture_is_said_to_be_clean(study, tmp_path):
@@ -255,20 +257,20 @@ def test_no_model_is_an_error(tmp_path):
 
 
 def test_prose_escapes_and_keeps_versions_ranges_and_identifiers():
-    assert report.prose("<b> r_s = -0.5 & layers 3-7") == "&lt;b&gt; r<sub>s</sub> = −0.5 &amp; layers 3-7"
-    assert report.prose("standard_lora, arXiv 2604.07766") == "standard lora, arXiv 2604.07766"
+    assert report_page.prose("<b> r_s = -0.5 & layers 3-7") == "&lt;b&gt; r<sub>s</sub> = −0.5 &amp; layers 3-7"
+    assert report_page.prose("standard_lora, arXiv 2604.07766") == "standard lora, arXiv 2604.07766"
 
 
 def test_jobs_of_arms_are_found_by_their_label():
     labels = ["train_arm mid_block seed 1", "evaluate_arm mini_arc base seed 0", "profile_layers rope_output"]
-    found = report_tables.by_arm(pd.DataFrame({"label": labels}))
+    found = bill.by_arm(pd.DataFrame({"label": labels}))
     assert found[["arm", "seed"]].to_numpy().tolist() == [["mid_block", "1"], ["base", "0"]]
 
 
 def test_a_claim_tested_in_its_own_setting_gets_a_column_of_its_own(inputs):
     claims = inputs["claims"].copy()
     claims.loc[0, "verdict"] = "reproduced"
-    table = report_tables.claims({"claims": claims})
+    table = question.claims({"claims": claims})
     assert table.head[1:3] == ["here", "in the published setting"]
     assert table.rows[0][1:3] == ["cannot tell", "reproduced"]
     assert table.rows[1][2] == "not tested"

@@ -57,7 +57,7 @@ STATISTICS = [
     "recommendation.json",
     "findings.json",
 ]
-TEMPLATE = str(Path(configuration.__file__).parent / "templates/report.html.j2")
+TEMPLATES = sorted(map(str, (Path(configuration.__file__).parent / "templates").iterdir()))
 # A job of a model takes one GPU where models run on one. `auto` asks this machine; a cluster's profile says `cuda`.
 CUDA = STUDY["device"] == "cuda" or (STUDY["device"] == "auto" and bool(devices.list_gpus()))
 GPU = int(CUDA) if STUDY["gpus"] == "auto" else STUDY["gpus"]

@@ -12,7 +12,7 @@ rule write_report:
         counts=f"{RESULTS}/mixture/contamination_counts.csv",
         claims="data/published/claims.csv",
         records=run_records(),
-        template=TEMPLATE,
+        templates=TEMPLATES,
         figures=targets("figures"),
         results=[file for model in SELECT["models"] for kind in result_files(model).values() for file in kind],
     output:

@@ -1,14 +1,85 @@
-"""Tables of the report on how far the layer profiles can be trusted, and on what print alone can show.
-
-The same rules as in `colocate.report_tables`: text cells, rounded here, nothing where there is nothing.
-"""
+"""Section 2: where is what. Layer profiles, how surely they choose layers, and how they go together."""
 
 import pandas as pd
 
 from colocate import formats as f
 from colocate.figures.style import label
-from colocate.report_tables import Table
+from colocate.report.table import Table
 from colocate.results import chosen_sets
+
+
+def section(inputs: dict) -> dict:
+    """What section 2 shows of one model."""
+    named = (profiles, selection, domains, correlations, p_values, joint, variance, specifications, twins)
+    tables = {function.__name__: function(inputs) for function in named}
+    return tables | {"unsure": unsure(inputs), "frozen": frozen(inputs["specification_curve"])}
+
+
+def profiles(inputs: dict) -> Table:
+    """One row a layer, one column a profile: value and 95 % interval."""
+    tables = {name: table.set_index("layer") for name, table in inputs["profiles"].items()}
+    layers = sorted(set().union(*(table.index for table in tables.values())))
+
+    def cell(table: pd.DataFrame, layer: int) -> str:
+        if layer not in table.index:
+            return f.NONE
+        row = table.loc[layer]
+        bounds = "" if f.missing(row["ci_low"]) else f" ({f.number(row['ci_low'])} to {f.number(row['ci_high'])})"
+        return f.number(row["value"]) + bounds
+
+    rows = [[str(layer), *(cell(table, layer) for table in tables.values())] for layer in layers]
+    columns = [
+        "layer",
+        *(f"#{label(name)}, n\u00a0=\u00a0{f.number(table['n'].max())}" for name, table in tables.items()),
+    ]
+    return Table("Layer profiles: value and 95 % interval over items", columns, rows)
+
+
+def correlations(inputs: dict) -> Table:
+    """Size of every correlation, the primary pair first."""
+    rows = []
+    for name, row in named_pairs(inputs["correlations"]):
+        without = f.fixed(row["r_dis"], 2, True)
+        if not f.missing(row["ci_low"]):
+            without += f" ({f.interval(row['ci_low'], row['ci_high'], 2, True)})"
+        reliability = f"{f.fixed(row['reliability_x'])} and {f.fixed(row['reliability_y'])}"
+        cells = [f.fixed(row["r_s"], 2, True), f.fixed(row["partial_r_s"], 2, True), without, reliability]
+        items = f"{f.number(row['n_items_x'])} and {f.number(row['n_items_y'])}"
+        rows.append([name, *cells, items, f.number(row["n_layers"])])
+    columns = ["profiles", "#r_s", "#r_s given depth", "#r without item noise (95 % interval over items)"]
+    columns += ["reliability of each", "items of each", "#layers"]
+    return Table("Rank correlations of sensitivity and RoPE influence", columns, rows)
+
+
+def p_values(inputs: dict) -> Table:
+    """All p values of every correlation, those that are not valid included and called so."""
+    keys = ("p_depth", "p_depth3", "p_raw", "p_modified_t", "p_plain")
+    rows = [[name, *(f.p_value(row[key]) for key in keys)] for name, row in named_pairs(inputs["correlations"])]
+    columns = ["profiles", "#given depth, the primary test", "#given depth, cubic", "#surrogates", "#modified t"]
+    return Table("Their p values", [*columns, "#plain t, as printed; not valid for neighbouring layers"], rows)
+
+
+def named_pairs(table: pd.DataFrame):
+    """(name of the pair in words, row), the primary pair first."""
+    if len(table):
+        for row in table.sort_values("primary", ascending=False, kind="stable").to_dict("records"):
+            primary = " (primary)" if row["primary"] else ""
+            yield f"{label(row['sensitivity'])} and {label(row['rope'])}{primary}", row
+
+
+def specifications(inputs: dict) -> Table:
+    """How r_s spreads over all readings of the two quantities: one row a pair of profiles."""
+    table = inputs["specifications"]
+    rows = []
+    for (sensitivity, rope), part in table.groupby(["sensitivity", "rope"], sort=False) if len(table) else ():
+        r = part["r_s"]
+        cells = [f.number(len(part)), f.fixed(r.median(), 2, True), f.interval(r.min(), r.max(), 2, True)]
+        cells += [f.percent((r <= -0.5).mean(), 0), f.percent((part["p_depth"] <= 0.05).mean(), 0)]
+        rows.append([f"{label(sensitivity)} and {label(rope)}", *cells])
+    columns = ["profiles", "#specifications", "#median r_s", "#range of r_s", "#share at or below −0.5"]
+    columns.append("#share with p given depth at most 0.05")
+    return Table("Other readings of the same two quantities: pooling, form, control, sign", columns, rows)
+
 
 WORDS = {
     "median_abs_r": "median size of the correlation given depth",
@@ -118,68 +189,12 @@ def twins(inputs: dict) -> Table:
     return Table("What the architecture makes without any learning", ["model", "#r_s", "#r_s given depth"], rows)
 
 
-def regret(inputs: dict) -> Table:
-    """Every cheap metric scored by measured layer gain."""
-    rows = []
-    for row in inputs["regret"].to_dict("records"):
-        value = f.fixed(row["regret"], 2)
-        if not f.missing(row.get("ci_low")):
-            value += f" ({f.interval(row['ci_low'], row['ci_high'], 2)})"
-        note = "" if f.missing(row.get("note")) else str(row["note"])
-        cells = [row["direction"], label(row["against"]), f.number(row["k"]), value, f.number(row["n_seeds"]), note]
-        rows.append([label(row["metric"]), *cells])
-    columns = ["metric", "its layers", "against", "#k", "#regret (95 % over seeds)", "#seeds", "note"]
-    return Table("Regret of each metric: 0 = the best layers, 1 = no better than random ones", columns, rows)
-
-
-def tuning(inputs: dict) -> Table:
-    """Learning rates that were tuned on the validation split, those at the edge of their grid flagged."""
-    rows = []
-    for arm in inputs["arms"]:
-        found = arm.get("tuning")
-        if not found:
-            continue
-        grid = [f"{one['lr_lora']:g} and {one['lr_garfa']:g}: {f.fixed(one['loss'], 3)}" for one in found["grid"]]
-        chosen = found["grid"][found["chosen"]]
-        edge = ", ".join(label(name) for name in found["at_edge"])
-        flag = f"at the edge of its grid ({edge}): a better rate may lie beyond" if edge else "inside its grid"
-        cells = [f"{chosen['lr_lora']:g} and {chosen['lr_garfa']:g}", flag, "; ".join(grid)]
-        rows.append([f"{label(arm['arm'])}, seed {arm['seed']}", *cells])
-    columns = ["arm", "rates chosen, LoRA and GARFA", "where", "validate loss of every pair of rates (nat per token)"]
-    return Table("Learning rates, tuned on the validation split", columns, rows)
-
-
-def reanalysis(table: pd.DataFrame) -> Table:
-    """What the printed numbers of the two studies can show, without any run."""
-    rows = []
-    for row in table.to_dict("records"):
-        small = "p of" in row["quantity"] or "no common layer" in row["quantity"]
-        digits = 2 if small or "correlation" in row["quantity"] or "CKA" in row["quantity"] else 1
-        estimate = (
-            f.p_value(row["estimate"]) if small and "printed" in row["quantity"] else f.fixed(row["estimate"], digits)
-        )
-        cells = [str(row["printed"]), f.number(row["n"]), f.number(row["count"]), estimate]
-        cells += [f.interval(row["ci_low"], row["ci_high"], digits), row["comparison"], row["says"]]
-        cells = ["" if f.missing(cell) else cell.replace("+-", "\N{PLUS-MINUS SIGN}") for cell in cells]
-        study = {"rao2026": "Rao 2026", "zhao2026": "Zhao et al. 2026"}.get(row["study"], row["study"])
-        rows.append([f"{study}: {row['quantity']}", *cells])
-    columns = ["quantity", "as printed", "#n", "#count", "#estimate", "#95 % interval, or range", "how", "what it says"]
-    return Table("From print alone: counts, intervals and p values behind the printed numbers", columns, rows)
-
-
-def needed(table: pd.DataFrame) -> Table:
-    """Items that each claim of accuracy would need, by number of seeds."""
-    if not len(table):
-        return Table("", [], [])
-    wide = table.pivot(index="claim", columns="n_seeds", values="n_items").loc[list(dict.fromkeys(table["claim"]))]
-    effect = table.groupby("claim").first()
-    rows = [
-        [
-            label(claim),
-            f"{f.number(effect['effect'][claim])} {effect['unit'][claim]}",
-            *("never" if n == float("inf") else f.number(n) for n in wide.loc[claim]),
-        ]
-        for claim in wide.index
-    ]
-    columns = ["claim", "size", *(f"#{n} seed{'s' * (n > 1)}" for n in wide.columns)]
-    return Table("Items a benchmark would need to show each claim four times in five, by training seeds", columns, rows)
+def frozen(curve: dict) -> str:
+    """A sentence on the specification that was fixed beforehand, with the digest of its file."""
+    if not curve:
+        return ""
+    digest = curve["specification_sha256"]
+    said = "The primary pair is the reading fixed beforehand"
+    if not curve["primary_is_frozen"]:
+        said = "The primary pair of this study is not the reading fixed beforehand"
+    return f"{said}, in data/published/specification.yaml (sha256 {digest})."

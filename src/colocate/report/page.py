@@ -1,0 +1,124 @@
+"""What the template needs to print: text as people print it, numbers that do not break, figures inlined."""
+
+import re
+from pathlib import Path
+
+from colocate import formats as f
+from colocate.figures import FIGURES, style
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+# What a reader's theme replaces in a figure: the template gives each name a colour for light and for dark.
+THEME = {
+    name: getattr(style, name.upper())
+    for name in ("ink", "muted", "grid", "paper", "blue", "orange", "green", "pink", "sky", "red")
+}
+
+
+# The page in a reader's order: sections (key, title) with their topics (key, title). A key is the id of its heading,
+# with the model's name before it where the topic is about one model; a section's partial template is named by its key.
+OUTLINE = {
+    ("question", "The question, and the answer"): {
+        ("answer", "The answer"): True,
+        ("claims", "Verdict on the published claims"): True,
+        ("limits", "What this study cannot say"): True,
+        ("background", "What was published"): False,
+    },
+    ("where", "Where is what"): {
+        ("profiles", "Layer profiles"): True,
+        ("chosen", "Which layers they choose, and how surely"): True,
+        ("correlation", "One profile against the other"): True,
+        ("readings", "Other readings of the same quantities"): True,
+    },
+    ("gains", "What it buys"): {
+        ("arms", "What each arm trains"): True,
+        ("benchmarks", "Arms and benchmarks"): True,
+        ("contrasts", "Contrasts"): True,
+        ("cost", "Parameters, time and cost"): True,
+    },
+    ("learned", "What was learned"): {
+        ("alphas", "Learned RoPE scales"): True,
+        ("training", "Training and held-out loss"): True,
+        ("regret", "Layer gain against each metric"): True,
+    },
+    ("advice", "What you should do"): {},
+    ("print_alone", "From print alone"): {},
+    ("method", "How it was done"): {
+        ("pairs", "The text pairs"): True,
+        ("contamination", "Contamination"): False,
+        ("config", "Configuration"): False,
+        ("versions", "Versions"): False,
+        ("bill", "What the study took"): False,
+        ("repeat", "How to repeat this"): False,
+    },
+    ("items", "Item by item"): {},
+}
+
+
+def outline(models: list[dict]) -> list[tuple[str, str, list]]:
+    """(key, title, [(key, title, whether of one model)]) of what this page has."""
+    absent = {key for key in ("pairs", "items") if not any(model[key] for model in models)}
+    sections = []
+    for (key, title), topics in OUTLINE.items():
+        if key not in absent:
+            kept = [(topic, name, own) for (topic, name), own in topics.items() if topic not in absent]
+            if key == "question" and len(models) > 1:
+                kept.append(("across", "Across models", False))
+            sections.append((key, f"{len(sections) + 1}. {title}", kept))
+    return sections
+
+
+def environment():
+    """The templates, with this module's filters."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FileSystemLoader(TEMPLATES),
+    )
+    made.filters |= {"prose": prose, "unbroken": unbroken}
+    return made
+
+
+def figures(folder: Path, slug: str) -> dict[str, dict]:
+    """Every figure of the registry, as `figure` gives it."""
+    return {name: figure(folder / f"{name}.svg", name, slug) for name in FIGURES}
+
+
+def figure(path: Path, name: str, slug: str) -> dict:
+    """Title, caption and the inline SVG of one figure; no SVG where it has not been drawn."""
+    entry = FIGURES[name]
+    svg = inline_svg(path.read_text(encoding="utf-8"), f"{slug}-{name}", entry.title) if path.is_file() else None
+    return {"id": f"{slug}-figure-{name}", "title": entry.title, "caption": entry.caption, "svg": svg}
+
+
+def unbroken(cell: str) -> str:
+    """A cell of numbers that breaks before its interval alone."""
+    cell = cell.replace(" ", "\N{NO-BREAK SPACE}").replace("\N{NO-BREAK SPACE}(", " (")
+    return re.sub(f"(?<=[0-9]){f.NONE}(?=[0-9])", f"\u2060{f.NONE}\u2060", cell)  # word joiners around the dash
+
+
+def prose(text: str):
+    """Text as HTML as people print it: r_s with a subscript, names of the config as words, true minus signs."""
+    from markupsafe import Markup, escape
+
+    text = re.sub(r"\br_(s|dis)\b", r"r<sub>\1</sub>", str(escape(text)))
+    text = re.sub(r"\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b", lambda name: style.label(name.group()), text)
+    return Markup(re.sub(r"(?<![\w.)])-(?=\d)", f.MINUS, text))
+
+
+def inline_svg(text: str, prefix: str, title: str) -> str:
+    """A stand-alone SVG as an element of the page: own ids, an accessible name, colours of the theme, no fixed size."""
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
+    for before in (' id="', 'href="#', "url(#"):
+        text = text.replace(before, f"{before}{prefix}-")
+    for name, colour in THEME.items():
+        text = re.sub(rf"(?<=: ){colour}\b", f"var(--{name})", text)
+    opening = text[: text.index(">")]
+    viewbox = re.search(r'viewBox="[^"]+"', opening).group()
+    namespaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    head = f'<svg {namespaces} {viewbox} role="img" aria-label="{title}"'
+    return head + text[len(opening) :]
