@@ -78,6 +78,7 @@ def screenshot(driver, path: Path) -> None:
     import base64
 
     height = driver.execute_script("return document.documentElement.scrollHeight")
-    clip = {"x": 0, "y": 0, "width": driver.execute_script("return innerWidth"), "height": min(height, 16000)}
-    shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip | {"scale": 1}})
+    width = driver.execute_script("return innerWidth")
+    clip = {"x": 0, "y": 0, "width": width, "height": min(height, 16000), "scale": 1}
+    shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
     path.write_bytes(base64.b64decode(shot["data"]))

@@ -296,6 +296,15 @@ def result_files(model: str) -> dict[str, list[str]]:
     return kinds | {name.split(".")[0]: [f"{base}/statistics/{name}"] for name in STATISTICS}
 
 
+def per_item_files() -> list[str]:
+    """What the report shows item by item: answers of every evaluation, and the primary sensitivity of every pair."""
+    profile = STUDY["statistics"]["primary_sensitivity"]
+    files = per_model(f"{BASE}/profiles/{profile}.items.parquet") if profile in SELECT["profiles"] else []
+    for model in SELECT["models"]:
+        files += made_pairs(model, [profile]) + evaluations_of(model, ".items.parquet")
+    return files
+
+
 def figure_inputs(wildcards) -> list[str]:
     files = result_files(wildcards.model)
     return [file for need in FIGURES[wildcards.figure].needs for file in files[need]]

@@ -14,6 +14,8 @@ rule write_report:
         records=run_records(),
         templates=TEMPLATES,
         figures=targets("figures"),
+        per_item=per_item_files(),
+        pairs=STUDY["pairs"]["files"],
         results=[file for model in SELECT["models"] for kind in result_files(model).values() for file in kind],
     output:
         html=annexed(f"reports/{STUDY['study']}.html", "1. The report", "report", study=STUDY["study"]),

@@ -7,9 +7,9 @@ for nothing.
     {results}/{model}/figures/{name}.svg
 
 and fills `templates/report.html.j2`. One module a section, in the reader's order: `question`, `where`, `gains`,
-`learned`, `advice`, `print_alone`, `method`. Each has `section(...)`, which returns what its partial template shows:
-sentences, and tables of text (`table.Table`). The same files give the same bytes. What is not there (a figure, a
-table, a seed) is named in its place.
+`learned`, `advice`, `print_alone`, `method` (with `pairs`), `items`. Each has `section(...)`, which returns what its
+partial template shows: sentences, and tables of text (`table.Table`). The same files give the same bytes. What is not
+there (a figure, a table, a seed) is named in its place.
 """
 
 import re
@@ -19,7 +19,7 @@ from pathlib import Path
 from colocate.errors import InputError
 from colocate.figures.style import label
 from colocate.files import sha256, write_text
-from colocate.report import advice, bill, gains, learned, method, page, print_alone, question, where
+from colocate.report import advice, bill, gains, items, learned, method, page, pairs, print_alone, question, where
 from colocate.report.table import plain, read
 from colocate.results import load_inputs
 
@@ -79,6 +79,6 @@ def _model(folder: Path, model: str, select: dict, compute, config: dict) -> dic
         "gains": gains.section(inputs) | {"compute": bill.compute_by_arm(inputs, own)},
         "learned": learned.section(inputs),
         "advice": advice.section(inputs),
-        "pairs": None,  # colocate.report.pairs.section(...), shown in section 7
-        "items": None,  # colocate.report.items.section(...), shown as section 8
+        "pairs": pairs.section(folder, config, inputs["correlations"]),
+        "items": items.section(folder, select, config.get("benchmarks", {}), inputs["contrasts"]),
     }
