@@ -173,6 +173,10 @@ def _arms(folder: Path) -> None:
             write_csv(adapter / "training_log.csv", pd.concat([log, held], ignore_index=True))
             garfa = layers_of(arm, seed)[1]
             alphas = [[layer, head, np.exp(rng.normal(0.04, 0.05))] for layer in garfa for head in range(K)]
+            weaker = np.linspace(0, 0.03, L) * (1 + rng.random(L))
+            for metric, value in (("linear_cka", 1 - weaker), ("weight_change", 3 * weaker)):
+                own = {"layer": range(L), "value": value, "ci_low": value - 0.002, "ci_high": value + 0.002, "n": 60}
+                write_csv(folder / f"arm_profiles/{arm}/seed{seed}/{metric}.csv", pd.DataFrame(own))
             write_csv(adapter / "alphas.csv", pd.DataFrame(alphas, columns=["layer", "kv_head", "alpha"]))
 
 
@@ -221,6 +225,15 @@ def _contrasts() -> pd.DataFrame:
     return table.assign(se=(table["ci_high"] - table["ci_low"]) / 4, df=20.0, note="made up")
 
 
+def forgetting(contrasts: pd.DataFrame) -> pd.DataFrame:
+    """Arms minus base, and a divergence on neutral text."""
+    rows = contrasts[(contrasts["arm_b"] == "base") & (contrasts["outcome"] == "accuracy")]
+    rows = rows.rename(columns={"arm_a": "arm"}).query("benchmark != 'composite'")
+    names = ["arm", "benchmark", "outcome", "difference", "ci_low", "ci_high", "p", "n_items", "n_seeds"]
+    neutral = [[arm, "neutral_kl", "kl", 0.02, 0.015, 0.025, np.nan, 24, 2] for arm in ARMS[1:]]
+    return pd.concat([rows[names], pd.DataFrame(neutral, columns=names)], ignore_index=True)
+
+
 def _statistics(folder: Path) -> None:
     profiles = {name: pd.read_csv(folder.parent / f"profiles/{name}.csv")["value"] for name in PROFILES}
     rows = []
@@ -236,6 +249,7 @@ def _statistics(folder: Path) -> None:
     _layer_statistics(folder)
     contrasts = _contrasts()
     write_csv(folder / "contrasts.csv", contrasts)
+    write_csv(folder / "forgetting.csv", forgetting(contrasts))
     columns = ["arm_a", "arm_b", "benchmark", "outcome", "basis", "n_seeds", "n_items", "se", "mde", "family"]
     write_csv(folder / "power.csv", contrasts.assign(basis="data", mde=2.8 * contrasts["se"])[columns])
     judged = []

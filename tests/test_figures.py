@@ -49,6 +49,53 @@ def test_figure_needs_only_what_it_says_and_repeats_to_the_byte(name, inputs, tm
     assert b"dc:date" not in written[0]
 
 
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_figure_gives_the_numbers_it_shows(name, inputs):
+    table = figures.table(name, inputs)
+    assert len(table) > 0 or name == "layer_gain"  # the made-up study has measured no gain
+    assert not table.duplicated().any()
+
+
+def test_a_small_study_says_so_on_every_figure(inputs, tmp_path):
+    note = figures.note("a-model", 1.35e8, {"mini_arc": "builtin"})
+    assert (
+        note == "Small study: a-model, 135 M parameters, one model; all benchmarks are mini ones, not comparable "
+        "with published scores."
+    )
+    assert figures.note("a-model", 8e9, {"arc": "somewhere"}) == ""
+    assert "; 1 mini benchmark, not" in figures.note("a-model", 8e9, {"arc": "somewhere", "mini_arc": "builtin"})
+    for name in figures.FIGURES:
+        assert note in texts(figures.draw(name, inputs, note), tmp_path / "x.svg"), name
+
+
+def test_arms_keep_their_colours_whatever_else_a_study_has():
+    from colocate.figures import style
+
+    assert len({style.arm_colour(arm) for arm in synthetic.ARMS}) == len(synthetic.ARMS)
+    assert len({style.arm_marker(arm) for arm in synthetic.ARMS}) == len(synthetic.ARMS)
+    assert style.arm_colour("colocated") == style.BLUE
+    assert style.arm_colour("one_of_mine") == style.arm_colour("one_of_mine") in style.SERIES
+
+
+def test_heat_map_colours_the_change_from_base(inputs):
+    table = figures.table("heatmap", inputs).set_index(["arm", "benchmark"])
+    accuracy = inputs["evaluations"].groupby(["arm", "benchmark"])["accuracy"].mean() * 100
+    row = table.loc[("random", "mini_arc")]
+    assert row["accuracy"] == pytest.approx(accuracy[("random", "mini_arc")])
+    assert row["change"] == pytest.approx(accuracy[("random", "mini_arc")] - accuracy[("base", "mini_arc")])
+    assert np.isnan(table.loc[("mid_block", "mean of all"), "accuracy"])  # one benchmark was not run
+    assert (table.loc["base", "change"].dropna() == 0).all()
+
+
+def test_smallest_detectable_difference_is_drawn_behind_each_contrast(inputs):
+    figure = figures.draw("arms", inputs)
+    table = figures.table("arms", inputs).query("outcome == 'accuracy'")
+    bars = figure.axes[0].patches
+    assert [bar.get_width() / 2 for bar in bars] == pytest.approx((100 * table["mde"]).tolist())
+    without = figures.draw("arms", inputs | {"power": pd.DataFrame()})
+    assert not without.axes[0].patches
+
+
 def test_pdf_repeats_to_the_byte(inputs, tmp_path):
     for attempt in ("a.pdf", "b.pdf"):
         figures.save(figures.draw("layer_sets", inputs), tmp_path / attempt)
@@ -100,7 +147,7 @@ def test_a_layer_without_a_value_is_a_gap_with_a_mark_and_never_zero(inputs):
     figure = figures.draw("profiles", inputs | {"profiles": {"rope_output": table}})
     lines = figure.axes[0].get_lines()
     assert np.isnan(lines[0].get_ydata()[3])
-    assert [line.get_xdata()[0] for line in lines[1:]] == [3]
+    assert [line.get_xdata()[0] for line in lines if line.get_linestyle() == ":"] == [3]
 
 
 def test_correlation_figure_prints_the_statistics_it_was_given(inputs, tmp_path):
@@ -149,7 +196,7 @@ def test_arms_figure_draws_each_contrast_where_its_numbers_are(inputs):
     figure = figures.draw("arms", inputs)
     assert [axis.get_title(loc="left") for axis in figure.axes] == ["composite accuracy", "held-out loss"]
     rows = inputs["contrasts"].query("arm_a == 'colocated' and outcome == 'accuracy' and benchmark == 'composite'")
-    dots = [line for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
+    dots = [line for line in figure.axes[0].get_lines() if line.get_marker() in "ov^sDP*X"]
     assert [dot.get_xdata()[0] for dot in dots] == pytest.approx(100 * rows["difference"].to_numpy())
     filled = [dot.get_markerfacecolor() == dot.get_color() for dot in dots]
     assert filled == (rows["family"] == "primary").tolist()

@@ -9,8 +9,8 @@ wildcards. `load_inputs` reads the kinds asked for into one dict, the input of `
     profiles, variants, layer_sets  {name: table or dict}
     arms                            [resolved arm, with its `arm` and `seed`], by arm and seed
     evaluations                     arm, seed, benchmark, accuracy, stderr, n, status, and what else the summaries hold
-    alphas, training_logs           arm, seed, and the columns of each file
-    correlations, specifications, selection, stability, domains, twins, regret, contrasts, claims, power
+    alphas, training_logs, arm_profiles  arm, seed (metric), and the columns of each file
+    correlations, specifications, selection, stability, domains, twins, regret, contrasts, forgetting, claims, power
                                     the tables, empty where the file is absent
 """
 
@@ -29,6 +29,7 @@ LAYOUT = {
     "arms": "arms/{arm}/seed{seed}.json",
     "alphas": "adapters/{arm}/seed{seed}/alphas.csv",
     "training_logs": "adapters/{arm}/seed{seed}/training_log.csv",
+    "arm_profiles": "arm_profiles/{arm}/seed{seed}/{metric}.csv",
     "evaluations": "evaluations/{arm}/seed{seed}/{benchmark}.json",
     "correlations": "statistics/correlations.csv",
     "specifications": "statistics/specifications.csv",
@@ -39,6 +40,7 @@ LAYOUT = {
     "twins": "statistics/twins.csv",
     "regret": "statistics/regret.csv",
     "contrasts": "statistics/contrasts.csv",
+    "forgetting": "statistics/forgetting.csv",
     "claims": "statistics/claims.csv",
     "power": "statistics/power.csv",
     "recommendation": "statistics/recommendation.json",
@@ -49,6 +51,7 @@ COLUMNS = {
     "evaluations": ["arm", "seed", "benchmark", "accuracy", "stderr", "n", "status"],
     "alphas": ["arm", "seed", "layer", "kv_head", "alpha"],
     "training_logs": ["arm", "seed", "step", "split", "loss", "tokens"],
+    "arm_profiles": ["arm", "seed", "metric", "layer", "value"],
 }
 
 

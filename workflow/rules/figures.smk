@@ -1,4 +1,4 @@
-"""Figures: one job a figure, as SVG for the report and PDF for print."""
+"""Figures: one job a figure, as SVG for the report, PDF for print, and its numbers as CSV."""
 
 
 rule draw_figure:
@@ -7,6 +7,7 @@ rule draw_figure:
     output:
         svg=annexed(f"{BASE}/figures/{{figure}}.svg", "4. Figures", "figure", model="{model}", figure="{figure}"),
         pdf=f"{BASE}/figures/{{figure}}.pdf",
+        csv=f"{BASE}/figures/{{figure}}.csv",
     log:
         f"{LOGS}/draw_figure/{{model}}/{{figure}}.log",
     benchmark:
@@ -21,4 +22,4 @@ rule draw_figure:
         code=lambda w: code("draw_figure", f"colocate.figures.{w.figure}"),
         env=lambda w: env("draw_figure", f"colocate.figures.{w.figure}"),
     shell:
-        command("draw_figure", "", "svg pdf", "{wildcards.figure}")
+        command("draw_figure", "", "svg pdf csv", "{wildcards.figure}")

@@ -187,12 +187,15 @@ def selection(model: str) -> dict:
         "arm": arms_of(model),
         "run": [f"{arm}/seed{seed}" for arm, seed in runs(model)],
         "benchmark": SELECT["benchmarks"],
+        "metric": SELECT["arm_profiles"],
     }
 
 
 def figure_settings(wildcards) -> dict:
     folder = f"{RESULTS}/{wildcards.model}"
-    return {"figure": wildcards.figure, "results": folder, "select": selection(wildcards.model)}
+    sources = {name: STUDY["benchmarks"][name]["source"] for name in SELECT["benchmarks"]}
+    note = figures.note(wildcards.model, plan.parameters(STUDY["models"][wildcards.model]["geometry"]), sources)
+    return {"figure": wildcards.figure, "results": folder, "select": selection(wildcards.model), "note": note}
 
 
 def report_settings() -> dict:

@@ -1,11 +1,13 @@
-"""Draw one figure of a model's results as SVG and PDF."""
+"""Draw one figure of a model's results as SVG and PDF, and write the numbers it shows as CSV."""
 
-from colocate import figures, results
+from colocate import figures, files, results
 from colocate.provenance import Job
 
-with Job(__doc__, outputs="svg pdf") as job:
+with Job(__doc__, outputs="svg pdf csv") as job:
     settings = job.settings
-    needs = figures.FIGURES[settings["figure"]].needs
-    drawn = figures.draw(settings["figure"], results.load_inputs(settings["results"], needs, settings["select"]))
+    name = settings["figure"]
+    inputs = results.load_inputs(settings["results"], figures.FIGURES[name].needs, settings["select"])
+    drawn = figures.draw(name, inputs, settings["note"])
     figures.save(drawn, job.out.svg)
     figures.save(drawn, job.out.pdf)
+    files.write_csv(job.out.csv, figures.table(name, inputs))

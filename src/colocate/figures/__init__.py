@@ -1,8 +1,9 @@
 """The figures of a study: each draws one kind of result and says in its caption how to read it.
 
 `FIGURES[name]` holds the title, the caption, the kinds of results that the figure needs (keys of
-`colocate.results.LAYOUT`) and the module that draws it. `draw(name, inputs)` makes the figure, `save(figure, path)`
-writes it: the same inputs give the same bytes, as SVG (text as text, 900 px wide) or PDF. A study may lack what a
+`colocate.results.LAYOUT`) and the module that draws it.
+`draw(name, inputs)` makes the figure, `table(name, inputs)` gives the numbers it shows, and `save(figure, path)` writes
+it: the same inputs give the same bytes, as SVG (text as text, 900 px wide) or PDF. A study may lack what a
 figure shows (no arm learned a RoPE scale, nothing has been evaluated): the figure then says so in words.
 """
 
@@ -11,11 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from colocate.errors import InputError
+from colocate.formats import scaled
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One entry of the registry; `module` has `draw(inputs: dict) -> matplotlib Figure`, inputs named in `needs`."""
+    """One entry of the registry; inputs named in `needs`, a dict.
+
+    module      has `draw(inputs) -> matplotlib Figure` and `table(inputs) -> DataFrame`
+    """
 
     title: str
     caption: str
@@ -27,9 +32,10 @@ FIGURES = {
     "profiles": Figure(
         "Layer profiles",
         "Each panel is one metric over depth: its value (line) and its 95 % interval over items (band), where "
-        "there is one. Shaded: the layers chosen by the two primary profiles. A dotted vertical line marks a "
+        "there is one. Dashed: three times the rounding noise of the same computation; a layer below it is not "
+        "resolved. Shaded: the layers chosen by the two primary profiles. A dotted vertical line marks a "
         "layer without a value. A range wider than a factor of 30 has a log scale.",
-        ("profiles", "correlations", "layer_sets"),
+        ("profiles", "variants", "correlations", "layer_sets"),
         "colocate.figures.profiles",
     ),
     "controls": Figure(
@@ -63,6 +69,27 @@ FIGURES = {
         ("specifications",),
         "colocate.figures.specification_curve",
     ),
+    "selection": Figure(
+        "How surely each layer is chosen",
+        "How often a layer is among the highest of its profile when the items are drawn anew. Filled: the layers that "
+        "the study chose. A set whose bars are not all near 1 would be another one with other items.",
+        ("selection", "correlations", "layer_sets"),
+        "colocate.figures.selection",
+    ),
+    "twins": Figure(
+        "The correlation in models that have learnt nothing",
+        "Rank correlation of the primary pair in the model itself (filled), in copies with random weights, and in "
+        "copies with their layers shuffled. A correlation that random weights show too is made by the architecture.",
+        ("twins", "correlations"),
+        "colocate.figures.twins",
+    ),
+    "variance": Figure(
+        "What the choice of definition explains",
+        "The share of the variance of the rank correlation over all readings that each choice explains: alone (dark), "
+        "and beyond all other choices (light). A long bar: the conclusion depends on that choice.",
+        ("specification_curve",),
+        "colocate.figures.variance",
+    ),
     "stability": Figure(
         "How many items a stable ranking needs",
         "Left: the reliability of a profile made from so many items; dashed: 0.9. Right: how far its highest layers "
@@ -84,9 +111,17 @@ FIGURES = {
         ("training_logs",),
         "colocate.figures.training",
     ),
+    "heatmap": Figure(
+        "Arms by benchmarks",
+        "Number: accuracy in per cent, the mean over seeds. Colour: the change from the untrained base model in "
+        "percentage points, blue for better, orange for worse. Single cells are uncertain by many points on small "
+        "benchmarks: the paired contrasts say which differences are more than chance.",
+        ("evaluations",),
+        "colocate.figures.heatmap",
+    ),
     "benchmarks": Figure(
         "Accuracy of every arm on every benchmark",
-        "Dot: mean over seeds; red ticks: single seeds; line: 95 % Wilson interval over items (clusters of items "
+        "Dot: mean over seeds; ticks: single seeds; line: 95 % Wilson interval over items (clusters of items "
         "that share a template); dashed: the base model; dotted: guessing. All arms answer the same items, so "
         "whether two differ is judged by the paired contrasts, not by the overlap of these lines.",
         ("evaluations",),
@@ -95,9 +130,18 @@ FIGURES = {
     "arms": Figure(
         "The reference arm against every other arm",
         "Paired differences with 95 % intervals over items and seeds. Filled: primary family, with p corrected "
-        "by Holm; open: exploratory, no correction. An interval that crosses 0 is compatible with no difference.",
-        ("contrasts",),
+        "by Holm; open: exploratory, no correction. Grey bar: differences smaller than what this study would show four "
+        "times in five; a true effect inside it may well be missed. An interval that crosses 0 is compatible with no "
+        "difference.",
+        ("contrasts", "power"),
         "colocate.figures.arms",
+    ),
+    "forgetting": Figure(
+        "Change from the untrained model",
+        "Each arm minus the base model, on every benchmark and on neutral text, with its 95 % interval over items and "
+        "seeds. Left of 0: the arm knows or does less than before training. All exploratory, no correction.",
+        ("forgetting",),
+        "colocate.figures.forgetting",
     ),
     "alphas": Figure(
         "Learned RoPE scales",
@@ -105,6 +149,20 @@ FIGURES = {
         "means a larger RoPE base, that is, lower frequencies.",
         ("alphas", "geometry"),
         "colocate.figures.alphas",
+    ),
+    "changes": Figure(
+        "What training changed, layer by layer",
+        "Each panel compares every trained arm with the base model by one measure, layer by layer (mean over seeds). "
+        "A similarity of 1 or a change of 0 means that the layer does what it did before.",
+        ("arm_profiles",),
+        "colocate.figures.changes",
+    ),
+    "layer_gain": Figure(
+        "Measured layer gain against each metric",
+        "One dot a layer: its rank by the metric and by what training on that layer alone gained in held-out loss. "
+        "Were a metric a good guide, its dots would rise from left to right.",
+        ("profiles",),
+        "colocate.figures.layer_gain",
     ),
     "regret": Figure(
         "Cheap metrics against measured layer gain",
@@ -116,19 +174,47 @@ FIGURES = {
 }
 
 
-def draw(name: str, inputs: dict):
-    """The matplotlib figure `name` from `inputs` (see `colocate.results.load_inputs`)."""
+SMALL = 1e9  # parameters: a smaller model's figures say how small it is
+
+
+def note(model: str, parameters: float, sources: dict[str, str]) -> str:
+    """What a figure of a small study says at its foot; `sources` {benchmark: builtin, or where it is from}."""
+    mini = [name for name, source in sources.items() if source == "builtin"]
+    if not mini and parameters >= SMALL:
+        return ""
+    kind = (
+        "all benchmarks are mini ones"
+        if len(mini) == len(sources)
+        else f"{len(mini)} mini benchmark{'s' * (len(mini) > 1)}"
+    )
+    tail = f"; {kind}, not comparable with published scores" if mini else ""
+    return f"Small study: {model}, {scaled(parameters)} parameters, one model{tail}."
+
+
+def draw(name: str, inputs: dict, note: str = ""):
+    """The matplotlib figure `name` from `inputs` (see `colocate.results.load_inputs`); `note` stands at its foot."""
     import matplotlib
 
-    from colocate.figures.style import STYLE
+    from colocate.figures.style import STYLE, stamp
 
+    with matplotlib.rc_context(STYLE):
+        figure = _module(name, inputs).draw(inputs)
+        stamp(figure, note)
+        return figure
+
+
+def table(name: str, inputs: dict):
+    """What the figure shows, as a table in full precision: one row a mark."""
+    return _module(name, inputs).table(inputs)
+
+
+def _module(name: str, inputs: dict):
     if name not in FIGURES:
         raise InputError(f"figure {name!r} is unknown; allowed: {', '.join(FIGURES)}")
     missing = [need for need in FIGURES[name].needs if need not in inputs]
     if missing:
         raise InputError(f"figure {name!r} needs the results {', '.join(missing)}, which were not given")
-    with matplotlib.rc_context(STYLE):
-        return importlib.import_module(FIGURES[name].module).draw(inputs)
+    return importlib.import_module(FIGURES[name].module)
 
 
 def save(figure, path: str | Path) -> None:

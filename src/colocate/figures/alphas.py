@@ -48,3 +48,8 @@ def keys(n_heads: int, seeds: list[int]) -> list:
     heads = [key("s", SERIES[head % len(SERIES)], f"KV head {head}") for head in range(n_heads)]
     shapes = [key(MARKERS[index % len(MARKERS)], MUTED, f"seed {seed}") for index, seed in enumerate(seeds)]
     return [*heads, *shapes, key("_", INK, "mean of the layer")]
+
+
+def table(inputs: dict):
+    """arm, seed, layer, kv_head, alpha."""
+    return inputs["alphas"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from colocate.figures.style import BLUE, INK, MUTED, PAPER, RED, label, message, panels
+from colocate.figures.style import INK, MUTED, PAPER, arm_colour, arm_marker, label, message, panels
 from colocate.results import accuracies
 from colocate.statistics.benchmarks import chance
 
@@ -38,11 +38,17 @@ def one_arm(axis, y: int, row: dict) -> None:
         axis.text(0.02, y, row["status"], fontsize=7.5, color=MUTED, bbox=box, **place)
         return
     is_base = row["arm"] == "base"
-    colour = INK if is_base else BLUE
+    colour = arm_colour(row["arm"])
     if is_base:
         axis.axvline(100 * row["accuracy"], color=INK, linewidth=1, linestyle="--")
     axis.plot([100 * row["ci_low"], 100 * row["ci_high"]], [y, y], color=colour, linewidth=1.2)
-    axis.plot(100 * row["accuracy"], y, "o", color=colour, markersize=5, clip_on=False, zorder=4)
+    axis.plot(100 * row["accuracy"], y, arm_marker(row["arm"]), color=colour, markersize=5, clip_on=False, zorder=4)
     if len(row["by_seed"]) > 1:
         seeds = [100 * value for value in row["by_seed"]]
-        axis.plot(seeds, [y] * len(seeds), "|", color=RED, markersize=8, clip_on=False, zorder=4)
+        axis.plot(seeds, [y] * len(seeds), "|", color=INK, markersize=8, clip_on=False, zorder=4)
+
+
+def table(inputs: dict):
+    """arm, benchmark, accuracy, ci_low, ci_high (shares of 1), n, by_seed, status."""
+    found = accuracies(inputs["evaluations"])
+    return found.assign(by_seed=[" ".join(map(str, values)) for values in found["by_seed"]]) if len(found) else found

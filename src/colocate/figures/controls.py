@@ -89,3 +89,16 @@ def noise(axis, profile, variants, rope: str) -> None:
         axis.plot(mean.index, mean, color=ORANGE, linestyle="--", label="3 × noise floor")
     axis.set_yscale("log")
     axis.legend()
+
+
+def table(inputs: dict):
+    """profile, variant, layer, value (mean over items), n: the primary metrics with all their controls."""
+    import pandas as pd
+
+    parts = []
+    for name in primary_pair(inputs["correlations"]):
+        if name in inputs["variants"]:
+            whole = inputs["variants"][name]
+            means = whole[whole["kv_head"] < 0].groupby(["variant", "layer"], sort=False)["value"]
+            parts.append(means.agg(value="mean", n="count").reset_index().assign(profile=name))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

@@ -11,15 +11,12 @@ from colocate.results import primary_pair
 
 
 def draw(inputs: dict):
-    from scipy.stats import rankdata
-
     names = primary_pair(inputs["correlations"])
-    if any(name not in inputs["profiles"] for name in names):
+    rows = table(inputs)
+    if not len(rows):
         return message("The primary pair of profiles has not been correlated.")
-    first, second = (inputs["profiles"][name].set_index("layer")["value"].dropna() for name in names)
-    layers = first.index.intersection(second.index).to_numpy()
-    ranks = [rankdata(profile.loc[layers]) for profile in (first, second)]
-    residuals = [rank - np.polyval(np.polyfit(layers, rank, 1), layers) for rank in ranks]
+    layers = rows["layer"].to_numpy()
+    ranks, residuals = ([rows[f"{side}_{kind}"] for side in "xy"] for kind in ("rank", "residual"))
     row = inputs["correlations"].query("sensitivity == @names[0] and rope == @names[1]").iloc[0]
 
     figure, axes = canvas(4.3, 1, 2)
@@ -45,3 +42,20 @@ def numbered(axis, x, y, layers):
         colour = ON_LIGHT if dots.norm(layer) > 0.5 else ON_DARK
         axis.text(left, up, str(layer), ha="center", va="center", fontsize=7, color=colour)
     return dots
+
+
+def table(inputs: dict):
+    """layer, x, y (the two profiles), x_rank, y_rank, x_residual, y_residual (ranks less their line in depth)."""
+    import pandas as pd
+    from scipy.stats import rankdata
+
+    names = primary_pair(inputs["correlations"])
+    if any(name not in inputs["profiles"] for name in names):
+        return pd.DataFrame()
+    first, second = (inputs["profiles"][name].set_index("layer")["value"] for name in names)
+    rows = pd.DataFrame({"x": first, "y": second}).dropna().rename_axis("layer").reset_index()
+    for side in "xy":
+        rank = rankdata(rows[side])
+        rows[f"{side}_rank"] = rank
+        rows[f"{side}_residual"] = rank - np.polyval(np.polyfit(rows["layer"], rank, 1), rows["layer"])
+    return rows

@@ -42,3 +42,13 @@ def lower_triangle(profiles: dict) -> np.ndarray:
             both = first.to_frame("x").join(second.rename("y"), how="inner").dropna()
             matrix[i, j] = spearmanr(both["x"], both["y"]).statistic if len(both) > 2 else np.nan
     return matrix
+
+
+def table(inputs: dict):
+    """first, second, r_s: every pair of profiles."""
+    import pandas as pd
+
+    profiles = {name: table.set_index("layer")["value"] for name, table in inputs["profiles"].items()}
+    names, matrix = list(profiles), lower_triangle(profiles)
+    rows = [(names[j], names[i], matrix[i, j]) for i in range(len(names)) for j in range(i)]
+    return pd.DataFrame(rows, columns=["first", "second", "r_s"])

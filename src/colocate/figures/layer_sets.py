@@ -39,3 +39,16 @@ def tracks(arms: list[dict]) -> list[dict]:
         seeds = ", ".join(map(str, row["seeds"]))
         row["label"] = label(row["arm"]) + (f", seed {seeds}" if names.count(row["arm"]) > 1 else "")
     return list(rows.values())
+
+
+def table(inputs: dict):
+    """arm, seed, adapter (lora or garfa), layer, n_trainable of the whole arm."""
+    import pandas as pd
+
+    rows = [
+        (arm["arm"], arm["seed"], adapter, layer, arm["n_trainable"])
+        for arm in inputs["arms"]
+        for adapter in ("lora", "garfa")
+        for layer in arm[f"{adapter}_layers"]
+    ]
+    return pd.DataFrame(rows, columns=["arm", "seed", "adapter", "layer", "n_trainable"])

@@ -6,11 +6,12 @@ S: the layers that a `top` rule takes from the primary sensitivity profile; R: t
 
 import numpy as np
 
-from colocate.figures.style import INK, MUTED, SETS, WIDE, label, layer_axis, legend, message, panels
+from colocate.figures.style import INK, MUTED, RED, SETS, WIDE, label, layer_axis, legend, message, panels
 from colocate.results import chosen_sets, primary_pair
 
 
 def draw(inputs: dict):
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     profiles = inputs["profiles"]
@@ -22,11 +23,15 @@ def draw(inputs: dict):
     for axis, (name, table) in zip(axes, profiles.items(), strict=True):
         shade(axis, sets)
         line_with_band(axis, table)
+        noise_floor(axis, inputs["variants"].get(name))
         axis.set_title(label(name) + (" (primary)" if name in primary else ""))
     figure.supxlabel("layer", fontsize=9)
     words = {letter: f"{letter}: chosen by {label(str(name))}" for letter, name in zip("SR", primary, strict=True)}
-    if sets:
-        legend(figure, [Patch(color=SETS[letter], alpha=0.3, label=words[letter]) for letter in sets])
+    handles = [Patch(color=SETS[letter], alpha=0.3, label=words[letter]) for letter in sets]
+    if any(len(floor_of(variants)) for variants in inputs["variants"].values()):
+        handles.append(Line2D([], [], color=RED, linestyle="--", linewidth=1, label="3 × rounding noise"))
+    if handles:
+        legend(figure, handles)
     return figure
 
 
@@ -52,3 +57,32 @@ def line_with_band(axis, table) -> None:
     for missing in layer[~np.isfinite(value)]:
         axis.axvline(missing, color=MUTED, linestyle=":", linewidth=0.8)
     layer_axis(axis, int(layer.max()) + 1)
+
+
+def floor_of(variants):
+    """Mean over items of the rounding noise, by layer; empty where the metric has none."""
+    import pandas as pd
+
+    if variants is None:
+        return pd.Series(dtype=float)
+    return variants[variants["variant"] == "noise_floor"].groupby("layer")["value"].mean()
+
+
+def noise_floor(axis, variants) -> None:
+    floor = 3 * floor_of(variants)
+    if len(floor):
+        axis.plot(floor.index, floor, color=RED, linestyle="--", linewidth=1)
+
+
+def table(inputs: dict):
+    """profile, layer, value, ci_low, ci_high, n, noise_floor (NaN without one), primary, chosen."""
+    import pandas as pd
+
+    sets = chosen_sets(inputs["layer_sets"], inputs["correlations"])
+    primary = dict(zip(primary_pair(inputs["correlations"]), "SR", strict=True))
+    parts = []
+    for name, profile in inputs["profiles"].items():
+        own = profile["layer"].isin(sets.get(primary.get(name), []))
+        floor = profile["layer"].map(floor_of(inputs["variants"].get(name)))
+        parts.append(profile.assign(profile=name, noise_floor=floor, primary=name in primary, chosen=own))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

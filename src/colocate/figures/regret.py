@@ -36,3 +36,8 @@ def draw(inputs: dict):
     ]
     legend(figure, handles)
     return figure
+
+
+def table(inputs: dict):
+    """The file's own columns: metric, direction, against, k, regret, ci_low, ci_high, n_seeds."""
+    return inputs["regret"]

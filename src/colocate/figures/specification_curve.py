@@ -70,3 +70,8 @@ def rows_of(table: pd.DataFrame) -> list[tuple[str, object]]:
     """(choice, value) of every choice that the readings make in more than one way."""
     found = ((choice, sorted(table[choice].dropna().unique())) for choice in CHOICES if choice in table)
     return [(choice, value) for choice, values in found if len(values) > 1 for value in values]
+
+
+def table(inputs: dict) -> pd.DataFrame:
+    """Every reading that stands for itself, sorted by r_s, with the choices it makes."""
+    return leading(inputs["specifications"])

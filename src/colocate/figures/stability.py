@@ -40,3 +40,8 @@ def draw(inputs: dict):
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=4)
     return figure
+
+
+def table(inputs: dict):
+    """profile, n_items, reliability, rank_correlation, jaccard, draws, published."""
+    return inputs["stability"]

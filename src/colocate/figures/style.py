@@ -6,11 +6,24 @@ report replaces them (and the six colours) with those of the reader's light or d
 `ON_LIGHT` or `ON_DARK`, which stay.
 """
 
+import zlib
+
 INK, MUTED, GRID, PAPER = "#1f2328", "#646c75", "#d0d7de", "#ffffff"
 BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"
 ON_LIGHT, ON_DARK = "#000000", "#fffffe"
 SERIES = [BLUE, ORANGE, GREEN, PINK, SKY, RED, INK, MUTED]
 MARKERS = "ov^sDP*X"
+# One colour an arm in every figure, chart and table; `arm_colour` gives any other arm one by its name.
+ARMS = {
+    "base": INK,
+    "colocated": BLUE,
+    "lora_sensitive_garfa_positional": ORANGE,
+    "lora_positional_garfa_sensitive": GREEN,
+    "positional_both": PINK,
+    "random": MUTED,
+    "standard_lora": RED,
+    "mid_block": SKY,
+}
 SETS = {"S": BLUE, "R": ORANGE}
 WIDE = 30  # values that span a larger factor get a log scale
 WIDTH = 675 / 72  # inches; 675 points are 900 CSS pixels
@@ -48,6 +61,25 @@ STYLE = {
     "savefig.facecolor": PAPER,
     "lines.linewidth": 1.4,
 }
+
+
+def arm_colour(arm: str) -> str:
+    """The colour of an arm: the same in every figure, whichever other arms a study has."""
+    return ARMS.get(arm) or SERIES[zlib.crc32(arm.encode()) % 6]
+
+
+def arm_marker(arm: str) -> str:
+    """The marker of an arm, so that arms which share a colour still differ."""
+    names = list(ARMS)
+    return MARKERS[(names.index(arm) if arm in ARMS else zlib.crc32(arm.encode()) // 6) % len(MARKERS)]
+
+
+def stamp(figure, note: str) -> None:
+    """What the study is, along the lower edge of a figure, which may be seen without its page."""
+    if note:
+        height = 0.2 / figure.get_figheight()
+        figure.get_layout_engine().set(rect=(0, height, 1, 1 - height))
+        figure.text(0.002, 0.25 * height, note, fontsize=7.5, color=MUTED)
 
 
 def label(name: str) -> str:
