@@ -55,6 +55,7 @@ localrules:
     collect_compute,
     draw_figure,
     write_report,
+    describe_run,
 
 
 rule all:

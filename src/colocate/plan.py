@@ -53,6 +53,7 @@ RULES = (
     "collect_compute",
     "draw_figure",
     "write_report",
+    "describe_run",
 )
 # Rules that run a model: they take a GPU where there is one.
 MODEL_RULES = (

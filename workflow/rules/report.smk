@@ -34,3 +34,29 @@ rule write_report:
         env=env("write_report"),
     shell:
         command("write_report", "config claims records", "html")
+
+
+rule describe_run:
+    input:
+        report=f"reports/{STUDY['study']}.html",
+        workflow=workflow_files(),
+        data=data_files(),
+        results=crate_files(),
+        records=run_records(),
+    output:
+        crate=f"reports/{STUDY['study']}-crate.zip",
+    log:
+        f"{LOGS}/describe_run.log",
+    benchmark:
+        f"{LOGS}/describe_run.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+        gpu=0,
+    params:
+        cfg=canonical({"study": STUDY["study"]}),
+        code=code("describe_run"),
+        env=env("describe_run"),
+    shell:
+        command("describe_run", "report workflow data results records", "crate")
