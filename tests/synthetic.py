@@ -68,6 +68,17 @@ def make_study(root: Path) -> Path:
     return study
 
 
+def draw_figures(folder: Path, inputs: dict, note: str = "") -> None:
+    """Every figure of a model's folder, in all its forms."""
+    from colocate import figures
+
+    for name in figures.FIGURES:
+        drawn = figures.draw(name, inputs, note)
+        for kind in ("svg", "pdf"):
+            figures.save(drawn, folder / f"figures/{name}.{kind}")
+        write_csv(folder / f"figures/{name}.csv", figures.table(name, inputs))
+
+
 GEOMETRY = {
     "source": "synthetic: no model behind these numbers",
     "sha256": "0" * 64,

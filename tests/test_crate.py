@@ -1,4 +1,4 @@
-"""The RO-Crate of a run, read again: what the profile requires is there, digests are right, nothing private is inside."""
+"""The RO-Crate of a run, read again: its profile is kept, digests are right, nothing private is inside."""
 
 import os
 import zipfile

@@ -29,8 +29,7 @@ WRITE = {"config": CONFIG, "aliases": {"the_same_again": "random"}}
 def study(tmp_path_factory):
     folder = synthetic.make_study(tmp_path_factory.mktemp("report"))
     inputs = load_inputs(folder / synthetic.MODEL, select=SELECT)
-    for name in figures.FIGURES:
-        figures.save(figures.draw(name, inputs), folder / synthetic.MODEL / f"figures/{name}.svg")
+    synthetic.draw_figures(folder / synthetic.MODEL, inputs)
     write_json(folder / "a.run.json", {"versions": {"torch": "2.13.0", "numpy": "2.4.6"}})
     write_json(folder / "b.run.json", {"versions": {"torch": "2.12.0"}})
     return folder
@@ -92,8 +91,9 @@ def test_verdicts_of_both_settings_with_what_was_measured(page):
     assert len(rows) == 3
     assert list(cells(page, "Published claims that this study cannot judge")) == ["A made-up claim about haiku"]
     assert "made on another model" in cells(page, "Sources of the claims")["A made-up claim about haiku"]
-    assert "In the published setting tested: 0" in text(page)
-    assert "holds here: 1, does not hold here: 1, cannot tell: 1, not tested: 1" in text(page)
+    assert "In the published setting itself tested: 0" in text(page)
+    tally = [text(item).strip() for item in page.xpath("//ul[@class='tally']/li")]
+    assert tally == ["1 holds here", "1 does not hold here", "1 cannot tell", "1 not tested"]
     assert page.xpath("//span[@class='badge does-not-hold-here']")
 
 
@@ -162,16 +162,17 @@ def test_every_figure_is_inlined_once_with_a_name_and_no_id_twice(page):
     assert sorted(names) == sorted(entry.title for entry in figures.FIGURES.values())
     ids = page.xpath("//@id")
     assert len(ids) == len(set(ids))
-    used = set(re.findall(r"url\(#([^)]+)\)", lxml.html.tostring(page).decode()))
+    drawn = "".join(lxml.html.tostring(svg).decode() for svg in page.iter("svg"))
+    used = set(re.findall(r"url\(#([^)]+)\)", drawn))
     assert used <= set(ids)
     assert {link.lstrip("#") for link in page.xpath("//nav//a/@href")} <= set(ids)
 
 
 def test_figures_follow_the_theme_and_nothing_is_loaded(page):
-    html = lxml.html.tostring(page).decode()
+    html = "".join(lxml.html.tostring(svg).decode() for svg in page.iter("svg"))
     assert "stroke: #0072b2" not in html
     assert "stroke: var(--blue)" in html
-    assert not page.xpath("//script | //link[not(@href='data:,')] | //iframe")
+    assert not page.xpath("//script[@src] | //link[not(@href='data:,')] | //iframe")
     loaded = page.xpath("//@src | //image/@*[contains(name(), 'href')]")
     assert all(address.startswith("data:") for address in loaded)
     assert "Matplotlib" not in html  # the metadata block is gone

@@ -10,7 +10,9 @@ rule write_report:
         needed=f"{RESULTS}/needed.csv",
         contamination=f"{RESULTS}/mixture/contamination.csv",
         counts=f"{RESULTS}/mixture/contamination_counts.csv",
+        default="config/config.yaml",
         claims="data/published/claims.csv",
+        frozen="data/published/specification.yaml",
         records=run_records(),
         templates=TEMPLATES,
         figures=targets("figures"),
@@ -33,7 +35,7 @@ rule write_report:
         code=code("write_report"),
         env=env("write_report"),
     shell:
-        command("write_report", "config claims records", "html")
+        command("write_report", "config default claims frozen records", "html")
 
 
 rule describe_run:

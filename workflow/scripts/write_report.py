@@ -2,17 +2,22 @@
 
 import yaml
 
-from colocate import report
+from colocate import config, report
 from colocate.provenance import Job
 
-with Job(__doc__, inputs="config claims records*", outputs="html") as job:
+with Job(__doc__, inputs="config default claims frozen records*", outputs="html") as job:
     settings = job.settings
+    merged, default = (
+        yaml.safe_load(path.read_text(encoding="utf-8")) for path in (job.input.config, job.input.default)
+    )
     report.write_report(
         settings["results"],
         settings["models"],
         job.out.html,
-        config=yaml.safe_load(job.input.config.read_text(encoding="utf-8")),
+        config=merged,
+        default=config.complete(default),
         aliases=settings["aliases"],
         records=job.input.records,
         claims=job.input.claims,
+        frozen=job.input.frozen,
     )

@@ -19,7 +19,20 @@ from pathlib import Path
 from colocate.errors import InputError
 from colocate.figures.style import label
 from colocate.files import sha256, write_text
-from colocate.report import advice, bill, gains, items, learned, method, page, pairs, print_alone, question, where
+from colocate.report import (
+    advice,
+    bill,
+    gains,
+    items,
+    learned,
+    method,
+    page,
+    pairs,
+    print_alone,
+    question,
+    scripts,
+    where,
+)
 from colocate.report.table import plain, read
 from colocate.results import load_inputs
 
@@ -33,6 +46,8 @@ def write_report(
     aliases: dict[str, str] | None = None,
     records: Iterable[str | Path] = (),
     claims: str | Path | None = None,
+    frozen: str | Path | None = None,
+    default: dict | None = None,
 ) -> None:
     """Write the report of the study in `results` (results/{study}) to the HTML file `out`.
 
@@ -41,12 +56,15 @@ def write_report(
     aliases     {arm: the arm that stands for it}: entries that say the same under two names
     records     run records (`*.run.json`) whose package versions are listed
     claims      the file of published claims and rules, to name its sha256
+    frozen      the file of the specification fixed beforehand, to name its sha256
+    default     the config of the default study, to say what differs
     """
     results = Path(results)
     if not models:
         raise InputError("report: no model is selected; name at least one under select.models")
     compute = read(results / "compute.csv")
-    shown = [_model(results / model, model, select, compute, config) for model, select in models.items()]
+    embed = len(models) == 1  # the files of many models would make the page too large to send
+    shown = [_model(results / model, model, select, compute, config, embed) for model, select in models.items()]
     outline = page.outline(shown)
     template = page.environment().get_template("report.html.j2")
     html = template.render(
@@ -58,14 +76,17 @@ def write_report(
         across=plain("The models side by side", read(results / "across_models.csv")),
         aliases={label(arm): label(first) for arm, first in (aliases or {}).items()},
         print_alone=print_alone.section(results),
-        method=method.section(results, compute, config, records),
+        method=method.section(results, compute, config, default, records, filter(None, (claims, frozen))),
         claims_digest=sha256(claims) if claims else None,
         theme=sorted(page.THEME.items()),
+        scripts=scripts.scripts(),
+        policy=scripts.policy(),
+        swatches={label(arm): page.swatch(arm) for select in models.values() for arm in select.get("arm", [])},
     )
     write_text(out, html)
 
 
-def _model(folder: Path, model: str, select: dict, compute, config: dict) -> dict:
+def _model(folder: Path, model: str, select: dict, compute, config: dict, embed: bool) -> dict:
     """Everything that the template shows of one model: its figures, and the context of each section."""
     inputs = load_inputs(folder, select=select)
     slug = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")
@@ -73,10 +94,11 @@ def _model(folder: Path, model: str, select: dict, compute, config: dict) -> dic
     return {
         "name": model,
         "slug": slug,
-        "figures": page.figures(folder / "figures", slug),
-        "question": question.section(inputs, config),
+        "figures": page.figures(folder / "figures", slug, embed),
+        "question": question.section(inputs, config, slug),
         "where": where.section(inputs),
-        "gains": gains.section(inputs) | {"compute": bill.compute_by_arm(inputs, own)},
+        "gains": gains.section(inputs)
+        | {"compute": bill.compute_by_arm(inputs, own), "per_point": bill.per_point(inputs, own)},
         "learned": learned.section(inputs),
         "advice": advice.section(inputs),
         "pairs": pairs.section(folder, config, inputs["correlations"]),

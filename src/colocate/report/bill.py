@@ -46,6 +46,42 @@ def compute_by_rule(compute: pd.DataFrame) -> Table:
     return Table("The whole study", columns, rows)
 
 
+def per_point(inputs: dict, compute: pd.DataFrame) -> Table:
+    """What each arm's training gave over base on the mean of all benchmarks, and its price for a point."""
+    table = inputs["contrasts"]
+    jobs = by_arm(compute[compute["rule"] == "train_arm"]) if len(compute) else compute
+    rows = []
+    if len(table):
+        table = table.query("arm_b == 'base' and outcome == 'accuracy' and benchmark == 'composite'")
+    for row in table.to_dict("records"):
+        part = jobs[jobs["arm"] == row["arm_a"]] if len(jobs) else jobs
+        cost = pd.to_numeric(part["cost"]).mean() if len(part) else None
+        gain, low, high = (100 * row[key] for key in ("difference", "ci_low", "ci_high"))
+        price = f.NONE
+        if not (f.missing(low) or f.missing(cost)):
+            price = "no gain shown" if low <= 0 else money(cost / gain, part)
+            price += f" ({money(cost / high, part)} to {money(cost / low, part)})" if low > 0 else ""
+        cells = [f"{f.fixed(gain, 1, True)} ({f.interval(low, high, 1, True)})", money(cost, part), price]
+        rows.append([label(row["arm_a"]), *cells])
+    columns = ["arm", "#points over base (95 % interval)", "#cost of one training", "#cost of a point gained"]
+    return Table("What a point over the untrained model costs", columns, rows)
+
+
+def forecast(table: pd.DataFrame) -> Table:
+    """Seconds and cost by kind of job, as the plan foresaw them and as they were."""
+    rows = []
+    for row in table.to_dict("records"):
+        seconds = [f.duration(row.get(key)) for key in ("forecast_seconds", "seconds")]
+        costs = [f.fixed(row.get(key), 3) for key in ("forecast_cost", "cost")]
+        foreseen, measured = row.get("forecast_seconds"), row.get("seconds")
+        known = foreseen and not (f.missing(foreseen) or f.missing(measured))
+        ratio = f.fixed(measured / foreseen, 2) if known else f.NONE
+        energy = f.scaled(row.get("joules"), "J")
+        rows.append([label(str(row["rule"])), f.number(row.get("jobs")), *seconds, ratio, *costs, energy])
+    columns = ["kind of job", "#jobs", "#time, forecast", "#time, measured", "#measured over forecast"]
+    return Table("The bill against its forecast", [*columns, "#cost, forecast", "#cost", "#energy"], rows)
+
+
 def by_arm(compute: pd.DataFrame) -> pd.DataFrame:
     """Jobs of arms with `arm` and `seed`, out of labels such as `train_arm colocated seed 0`."""
     found = compute["label"].str.extract(r"(?P<arm>[\w-]+) seed (?P<seed>\d+)$")

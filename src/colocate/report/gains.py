@@ -16,7 +16,7 @@ OUTCOMES = {  # outcome -> words, factor, unit, decimals
 
 def section(inputs: dict) -> dict:
     """What section 3 shows of one model."""
-    named = (arms, tuning, benchmarks, evaluations, power, reference)
+    named = (arms, tuning, benchmarks, evaluations, forgetting, power, reference, unseen)
     shown = {function.__name__: function(inputs) for function in named}
     return shown | {"primary": contrasts(inputs, primary=True), "exploratory": contrasts(inputs, primary=False)}
 
@@ -115,6 +115,46 @@ def contrasts(inputs: dict, primary: bool) -> Table:
     columns = ["contrast", "outcome", "#difference", "#95 % interval", "#p", *(["#p, Holm"] if primary else [])]
     caption = "Primary contrasts" if primary else "Exploratory contrasts: not corrected, they suggest and do not show"
     return Table(caption, [*columns, "#items", "#seeds", "note"], rows)
+
+
+LANDMARKS = {
+    "base": "the untrained base model",
+    "standard_lora": "standard LoRA on all layers",
+    "random": "a random placement",
+}
+
+
+def unseen(inputs: dict) -> str:
+    """A sentence on the arms that every comparison should have and this study has not."""
+    there = set(inputs["evaluations"].dropna(subset="accuracy")["arm"])
+    absent = [words for arm, words in LANDMARKS.items() if arm not in there]
+    return f"Not evaluated in this study: {', '.join(absent)}." if absent else ""
+
+
+def forgetting(inputs: dict) -> Table:
+    """Each arm minus base on every benchmark and on neutral text."""
+    table = inputs["forgetting"]
+    if not len(table):
+        return Table("", [], [])
+    keys = list(dict.fromkeys(zip(table["benchmark"], table["outcome"], strict=True)))
+    rows = []
+    for arm, part in table.groupby("arm", sort=False):
+        cells = {(row["benchmark"], row["outcome"]): row for row in part.to_dict("records")}
+        rows.append([label(arm), *(_change(cells.get(key)) for key in keys)])
+    columns = [f"#{'neutral text' if name == 'neutral_kl' else label(name)} ({_unit(kind)})" for name, kind in keys]
+    return Table("Change from the untrained model (95 % interval over items and seeds)", ["arm", *columns], rows)
+
+
+def _unit(outcome: str) -> str:
+    return OUTCOMES[outcome][2] if outcome in OUTCOMES else "nat per token"
+
+
+def _change(row: dict | None) -> str:
+    if row is None or f.missing(row["difference"]):
+        return f.NONE
+    _, factor, _, digits = OUTCOMES.get(row["outcome"], ("", 1, "", 3))
+    bounds = f.interval(factor * row["ci_low"], factor * row["ci_high"], digits, True)
+    return f"{f.fixed(factor * row['difference'], digits, True)} ({bounds})"
 
 
 def power(inputs: dict) -> Table:

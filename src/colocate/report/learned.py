@@ -7,7 +7,7 @@ from colocate.report.table import Table
 
 def section(inputs: dict) -> dict:
     """What section 4 shows of one model."""
-    return {"alphas": alphas(inputs), "regret": regret(inputs)}
+    return {"alphas": alphas(inputs), "losses": losses(inputs), "changes": changes(inputs), "regret": regret(inputs)}
 
 
 def alphas(inputs: dict) -> Table:
@@ -41,3 +41,39 @@ def regret(inputs: dict) -> Table:
         rows.append([label(row["metric"]), *cells])
     columns = ["metric", "its layers", "against", "#k", "#regret (95 % over seeds)", "#seeds", "note"]
     return Table("Regret of each metric: 0 = the best layers, 1 = no better than random ones", columns, rows)
+
+
+def losses(inputs: dict) -> Table:
+    """Held-out loss before and after training, one row a run."""
+    table = inputs["training_logs"]
+    held = table[table["split"].isin(["validate", "test"])] if len(table) else table
+    rows = []
+    for (arm, seed), part in held.groupby(["arm", "seed"], sort=False) if len(held) else ():
+        cells = []
+        for split in ("validate", "test"):
+            loss = part[part["split"] == split].sort_values("step")["loss"]
+            before, after = (loss.iloc[0], loss.iloc[-1]) if len(loss) > 1 else (None, None)
+            change = None if before is None else after - before
+            cells += [f.fixed(before, 3), f.fixed(after, 3), f.fixed(change, 3, True)]
+        rows.append([f"{label(arm)}, seed {seed}", *cells])
+    columns = [f"#{split}, {when}" for split in ("validate", "test") for when in ("before", "after", "change")]
+    return Table("Held-out loss before and after training (nat per token)", ["run", *columns], rows)
+
+
+def changes(inputs: dict) -> Table:
+    """Where each arm changed most and least by each measure against base: means over seeds."""
+    table = inputs["arm_profiles"]
+    grouped = table.groupby(["metric", "arm"], sort=False) if len(table) else ()
+    rows = []
+    for (metric, arm), part in grouped:
+        by_layer = part.groupby("layer")["value"].mean().dropna()
+        if not len(by_layer):
+            continue
+        n = len(by_layer)
+        fifths = [by_layer[by_layer.index < n // 5], by_layer[by_layer.index >= n - n // 5]]
+        middle = by_layer.drop([*fifths[0].index, *fifths[1].index])
+        cells = [f.number(values.mean()) for values in (fifths[0], middle, fifths[1])]
+        ends = [f"{f.number(by_layer[at])} at layer {at}" for at in (by_layer.idxmin(), by_layer.idxmax())]
+        rows.append([f"{label(metric)}: {label(arm)}", *cells, *ends])
+    columns = ["measure, arm", "#first fifth", "#middle", "#last fifth", "smallest", "largest"]
+    return Table("Change by depth against the base model: means over layers and seeds", columns, rows)

@@ -1,24 +1,95 @@
-"""Section 7: how it was done. Contamination and versions."""
+"""Section 7: how it was done. Definitions, data, contamination, settings, rules, versions, hardware, and the bill."""
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
-from colocate.files import read_json
-from colocate.report.bill import compute_by_rule
+from colocate import formats as f
+from colocate.figures.style import label
+from colocate.files import read_json, sha256
+from colocate.profiles import METRICS
+from colocate.report.bill import compute_by_rule, forecast
 from colocate.report.table import Table, plain, read
 
+SPLITS = {"train": "trained on", "validate": "choices are made on it", "test": "losses are quoted on it"}
 
-def section(results: Path, compute: pd.DataFrame, config: dict, records: Iterable[str | Path]) -> dict:
+
+def section(
+    results: Path,
+    compute: pd.DataFrame,
+    config: dict,
+    default: dict | None,
+    records: Iterable[str | Path],
+    rules: Iterable[str | Path],
+) -> dict:
     """What section 7 shows of the study as a whole."""
+    records = [read_json(path) for path in records]
     return {
+        "definitions": definitions(config),
+        "data": data(results, config),
         "contamination": contamination(results / "mixture"),
-        "compute": compute_by_rule(compute),
+        "changed": None if default is None else changed(config, default),
         "config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
+        "rules": Table("Rules fixed before the run", ["file", "sha256"], [[str(path), sha256(path)] for path in rules]),
         "versions": versions(records),
+        "hardware": hardware(records),
+        "seeds": seeds(config),
+        "compute": compute_by_rule(compute),
+        "forecast": forecast(read(results / "forecast.csv")),
     }
+
+
+def definitions(config: dict) -> Table:
+    """Every metric that the selected profiles and arm profiles measure: its formula, meaning and source."""
+    select = config.get("select", {})
+    entries = config.get("profiles", {})
+    names = [entries.get(profile, {}).get("metric") for profile in select.get("profiles", [])]
+    names += select.get("arm_profiles", []) + ["layer_gain"] * bool(select.get("layer_gain"))
+    used = {name: METRICS[name] for name in dict.fromkeys(names) if name in METRICS}
+    rows = [[label(name), metric.formula, metric.meaning, metric.source] for name, metric in used.items()]
+    return Table("Layer metrics of this study", ["metric", "formula", "a high value means that", "source"], rows)
+
+
+def data(results: Path, config: dict) -> Table:
+    """Models, pairs, training data and benchmarks: what each is, where from, and how much of it."""
+    select, rows = config.get("select", {}), []
+    for model in select.get("models", []):
+        entry = config.get("models", {}).get(model, {})
+        rows.append([model, "model", str(entry.get("source", "unknown")), f.NONE, _digest(entry.get("sha256"))])
+    digests = read_json(results / "pairs.json").get("sha256", {}) if (results / "pairs.json").is_file() else {}
+    for path, digest in digests.items():
+        rows.append([Path(path).name, "pairs and texts", path, _lines(Path(path)), _digest(digest)])
+    sources = [source.get("dataset") or source.get("path") or source["kind"] for source in _sources(config)]
+    for split, words in SPLITS.items():
+        path = results / f"mixture/{split}.jsonl"
+        if path.is_file():
+            digest = _digest(sha256(path))
+            rows.append([f"training data, {split}", words, ", ".join(sources) or "unknown", _lines(path), digest])
+    for name in select.get("benchmarks", []):
+        entry = config.get("benchmarks", {}).get(name, {})
+        builtin = entry.get("source", "builtin") == "builtin"
+        kind = "mini benchmark, made for this project" if builtin else "published benchmark"
+        kind += ", private: no item is shown" if entry.get("private") else ""
+        rows.append([label(name), kind, f"{entry.get('source', 'builtin')}: {entry.get('task', name)}", f.NONE, f.NONE])
+    return Table("Data cards", ["name", "what it is", "source", "#rows", "sha256"], rows)
+
+
+def _sources(config: dict) -> list[dict]:
+    return config.get("mixture", {}).get("sources", [])
+
+
+def _digest(value) -> str:
+    return f"{value[:12]}…" if value else f.NONE
+
+
+def _lines(path: Path) -> str:
+    if not path.is_file():
+        return f.NONE
+    with path.open("rb") as file:
+        return f.number(sum(1 for line in file if line.strip()))
 
 
 def contamination(folder: Path) -> dict:
@@ -31,11 +102,49 @@ def contamination(folder: Path) -> dict:
     }
 
 
-def versions(records: Iterable[str | Path]) -> Table:
+def changed(config: dict, default: dict) -> Table:
+    """Every key whose value differs from the default study, with both values."""
+    here, there = _flat(config), _flat(default)
+    keys = [key for key in {**there, **here} if here.get(key, f.NONE) != there.get(key, f.NONE)]
+    rows = [[key, here.get(key, f.NONE), there.get(key, f.NONE)] for key in keys]
+    return Table("Settings that differ from the default study", ["key", "here", "by default"], rows)
+
+
+def _flat(value, key: str = "") -> dict[str, str]:
+    """{dotted key: value as text} of a nested dictionary; a list is one value."""
+    if not isinstance(value, dict):
+        return {key: yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()}
+    inner = (_flat(part, f"{key}.{name}".strip(".")) for name, part in value.items())
+    return {name: text for part in inner for name, text in part.items()}
+
+
+def versions(records: list[dict]) -> Table:
     """Packages and their versions over all run records; more than one version of a package is shown as such."""
     found: dict[str, set[str]] = {}
-    for path in records:
-        for package, version in read_json(path).get("versions", {}).items():
+    for record in records:
+        for package, version in record.get("versions", {}).items():
             found.setdefault(package, set()).add(version)
     rows = [[package, ", ".join(sorted(found[package]))] for package in sorted(found)]
     return Table("Software of the jobs", ["package", "version"], rows)
+
+
+def hardware(records: list[dict]) -> Table:
+    """Kinds of machine that jobs ran on: processor, device, number type, threads."""
+    keys = ("host_machine", "gpu_name", "device", "dtype", "threads")
+    kinds = Counter(tuple(record.get(key) for key in keys) for record in records if record.get("device"))
+    rows = [
+        [f"{host or 'unknown'}{f' with {gpu}' if gpu else ''}", device, *map(f.number, (dtype, threads, count))]
+        for (host, gpu, device, dtype, threads), count in kinds.most_common()
+    ]
+    return Table("Machines of the jobs", ["processor", "device", "number type", "#threads a job", "#jobs"], rows)
+
+
+def seeds(config: dict) -> str:
+    """A sentence on every seed there is."""
+    said = []
+    if "seeds" in config:
+        said.append(f"Training seeds: {', '.join(map(str, config['seeds']))}.")
+    for part, words in (("evaluation", "Evaluation, the same for every arm"), ("statistics", "Statistics")):
+        if "seed" in config.get(part, {}):
+            said.append(f"{words}: {config[part]['seed']}.")
+    return " ".join(said)

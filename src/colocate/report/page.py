@@ -1,10 +1,13 @@
 """What the template needs to print: text as people print it, numbers that do not break, figures inlined."""
 
+import base64
 import re
 from pathlib import Path
 
 from colocate import formats as f
 from colocate.figures import FIGURES, style
+from colocate.report.charts import specification
+from colocate.report.table import read
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 # What a reader's theme replaces in a figure: the template gives each name a colour for light and for dark.
@@ -14,6 +17,8 @@ THEME = {
 }
 
 
+KINDS = {"svg": "image/svg+xml", "pdf": "application/pdf", "csv": "text/csv"}
+UNITS = {"min": 60, "h": 3600, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 # The page in a reader's order: sections (key, title) with their topics (key, title). A key is the id of its heading,
 # with the model's name before it where the topic is about one model; a section's partial template is named by its key.
 OUTLINE = {
@@ -32,21 +37,26 @@ OUTLINE = {
     ("gains", "What it buys"): {
         ("arms", "What each arm trains"): True,
         ("benchmarks", "Arms and benchmarks"): True,
-        ("contrasts", "Contrasts"): True,
+        ("contrasts", "Contrasts, and what they could have shown"): True,
+        ("forgetting", "Change from the untrained model"): True,
         ("cost", "Parameters, time and cost"): True,
     },
     ("learned", "What was learned"): {
         ("alphas", "Learned RoPE scales"): True,
         ("training", "Training and held-out loss"): True,
+        ("changes", "What changed, layer by layer"): True,
         ("regret", "Layer gain against each metric"): True,
     },
     ("advice", "What you should do"): {},
     ("print_alone", "From print alone"): {},
     ("method", "How it was done"): {
         ("pairs", "The text pairs"): True,
+        ("definitions", "Definitions"): False,
+        ("data", "Data"): False,
         ("contamination", "Contamination"): False,
         ("config", "Configuration"): False,
-        ("versions", "Versions"): False,
+        ("rules", "Rules fixed beforehand"): False,
+        ("versions", "Software, machines and seeds"): False,
         ("bill", "What the study took"): False,
         ("repeat", "How to repeat this"): False,
     },
@@ -78,20 +88,53 @@ def environment():
         lstrip_blocks=True,
         loader=FileSystemLoader(TEMPLATES),
     )
-    made.filters |= {"prose": prose, "unbroken": unbroken}
+    made.filters |= {"prose": prose, "unbroken": unbroken, "order": order}
     return made
 
 
-def figures(folder: Path, slug: str) -> dict[str, dict]:
+def figures(folder: Path, slug: str, embed: bool) -> dict[str, dict]:
     """Every figure of the registry, as `figure` gives it."""
-    return {name: figure(folder / f"{name}.svg", name, slug) for name in FIGURES}
+    return {name: figure(folder, name, slug, embed) for name in FIGURES}
 
 
-def figure(path: Path, name: str, slug: str) -> dict:
-    """Title, caption and the inline SVG of one figure; no SVG where it has not been drawn."""
-    entry = FIGURES[name]
-    svg = inline_svg(path.read_text(encoding="utf-8"), f"{slug}-{name}", entry.title) if path.is_file() else None
-    return {"id": f"{slug}-figure-{name}", "title": entry.title, "caption": entry.caption, "svg": svg}
+def figure(folder: Path, name: str, slug: str, embed: bool) -> dict:
+    """Title, caption, inline SVG, interactive chart and files of one figure; no SVG where it has not been drawn.
+
+    embed    whether its files are part of the page, or links into the folder of results beside it
+    """
+    entry, paths = FIGURES[name], {kind: folder / f"{name}.{kind}" for kind in KINDS}
+    shown = {"id": f"{slug}-figure-{name}", "title": entry.title, "caption": entry.caption}
+    there = {kind: path for kind, path in paths.items() if path.is_file()}
+    svg = (
+        inline_svg(there["svg"].read_text(encoding="utf-8"), f"{slug}-{name}", entry.title) if "svg" in there else None
+    )
+    chart = specification(name, read(paths["csv"]))
+    links = [(kind.upper(), _address(path, embed), f"{slug}-{path.name}") for kind, path in there.items()]
+    return shown | {"svg": svg, "chart": chart, "files": links}
+
+
+def _address(path: Path, embed: bool) -> str:
+    """The file as a data: address, or its place as seen from reports/."""
+    if not embed:
+        return "/".join(["..", *path.parts[path.parts.index("results") :]])
+    return f"data:{KINDS[path.suffix[1:]]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def swatch(arm: str) -> str:
+    """The name of an arm's colour in the page's theme."""
+    return next(name for name, colour in THEME.items() if colour == style.arm_colour(arm))
+
+
+def order(cell: str) -> str:
+    """What a column of numbers sorts by: the first number of the cell in its base unit; nothing comes first."""
+    found = re.search(r"[\d,]*\.?\d+(?: × 10\^[−\d]+)?", cell)
+    if found is None:
+        return ""
+    number = found.group().replace(",", "").replace(" × 10^", "e").replace(f.MINUS, "-")
+    sign = -1 if cell[: found.start()].endswith(f.MINUS) else 1
+    unit = cell[found.end() :].strip().partition(" ")[0]
+    scale = UNITS.get(unit) or (UNITS.get(unit[:1], 1) if unit[1:] in ("J", "FLOP") else 1)
+    return repr(sign * float(number) * scale)
 
 
 def unbroken(cell: str) -> str:

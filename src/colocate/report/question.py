@@ -15,14 +15,14 @@ VERDICTS = (
 )
 
 
-def section(inputs: dict, config: dict) -> dict:
+def section(inputs: dict, config: dict, slug: str) -> dict:
     """What section 1 shows of one model."""
     judged = inputs["claims"]
     return {
         "facts": facts(inputs, config),
         **findings(inputs),
         "tally": tally(inputs),
-        "claims": claims(inputs),
+        "claims": claims(inputs, slug),
         "untested": untested(inputs),
         "sources": sources(inputs),
         "direct": len(judged) and not (judged.query("scope == 'direct'")["verdict"] == "not_tested").all(),
@@ -100,7 +100,22 @@ def findings(inputs: dict) -> dict:
     return {"answer": f"{answer}.", "findings": findings}
 
 
-def claims(inputs: dict) -> Table:
+# family of a claim -> the topic of this page that shows its evidence
+EVIDENCE = {
+    "profiles": ("correlation", "profiles compared"),
+    "cross arms": ("contrasts", "contrasts"),
+    "placement": ("contrasts", "contrasts"),
+    "synergy": ("contrasts", "contrasts"),
+    "Mid-Block": ("contrasts", "contrasts"),
+    "alphas": ("alphas", "learned scales"),
+    "against base": ("forgetting", "change from base"),
+    "CKA": ("changes", "layer changes"),
+    "headline": ("benchmarks", "benchmarks"),
+    "cost": ("cost", "cost"),
+}
+
+
+def claims(inputs: dict, slug: str = "") -> Table:
     """Claims with a verdict in either setting: what was published, what was measured, and why the verdict is so."""
     judged = [(name, both) for name, both in _claims(inputs) if _tested(both)]
     with_direct = any(both.get("direct", {}).get("verdict", "not_tested") != "not_tested" for _, both in judged)
@@ -108,11 +123,13 @@ def claims(inputs: dict) -> Table:
     for name, both in judged:
         here = both.get("conceptual") or both["direct"]
         unit = words(here.get("unit"))
-        threshold = f.NONE if f.missing(here["threshold"]) else f"{here['threshold']:g} {unit}".strip()
+        threshold = "the sign alone" if f.missing(here["threshold"]) else f"{here['threshold']:g} {unit}".strip()
         verdicts = [_verdict(both.get("conceptual", {}))] + [_verdict(both.get("direct", {}))] * with_direct
-        rows.append([name, *verdicts, words(here["published"]), _measured(here, unit), threshold, words(here["why"])])
+        topic, link = EVIDENCE.get(words(here.get("family")), ("", ""))
+        measured, place = _measured(here, unit), f"{slug}-{topic}|{link}" if topic else ""
+        rows.append([name, *verdicts, words(here["published"]), measured, threshold, words(here["why"]), place])
     columns = ["claim", "!here", *["!in the published setting"] * with_direct, "published"]
-    columns += ["#measured here (95 % interval)", "smallest size that counts", "why"]
+    columns += ["#measured here (95 % interval)", "smallest size that counts", "why", "@evidence"]
     return Table("Verdict on the published claims", columns, rows)
 
 
@@ -133,7 +150,7 @@ def sources(inputs: dict) -> Table:
         [name, *(words(both.get("direct", {}).get(key)) for key in ("source", "known", "estimand", "why"))]
         for name, both in _claims(inputs)
     ]
-    columns = ["claim", "source", "how it is known", "what is measured", "verdict in the published setting: why"]
+    columns = ["claim", "source", "how it is known", "what is measured", "the published setting"]
     return Table("Sources of the claims", columns, rows)
 
 
@@ -151,15 +168,15 @@ def _measured(row: dict, unit: str) -> str:
     return f.fixed(row["measured"], digits) + bounds
 
 
-def tally(inputs: dict) -> str:
-    """How often each conceptual verdict fell, in words."""
+def tally(inputs: dict) -> dict:
+    """How often each conceptual verdict fell, and how many claims could be tested in their published setting."""
     table = inputs["claims"]
     if not len(table):
-        return ""
+        return {}
     verdicts = table[table["scope"] == "conceptual"]["verdict"]
-    counts = [f"{label(verdict)}: {(verdicts == verdict).sum()}" for verdict in (*VERDICTS[4:], "not_tested")]
     direct = (table[table["scope"] == "direct"]["verdict"] != "not_tested").sum()
-    return f"{len(verdicts)} claims. In this setting {', '.join(counts)}. In the published setting tested: {direct}."
+    counts = [(label(verdict), int((verdicts == verdict).sum())) for verdict in (*VERDICTS[4:], "not_tested")]
+    return {"n": len(verdicts), "counts": counts, "direct": int(direct)}
 
 
 def _claims(inputs: dict):

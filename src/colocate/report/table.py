@@ -17,7 +17,8 @@ from colocate.figures.style import label
 class Table:
     """Text cells; the first of each row is its header.
 
-    A column whose name begins with # holds one number a cell and is set flush right; with ! it holds verdicts.
+    A column whose name begins with # holds one number a cell and is set flush right; with ! it holds verdicts; with @
+    links, `id|words`, to a place on this page.
     """
 
     caption: str
@@ -26,12 +27,12 @@ class Table:
 
     @property
     def head(self) -> list[str]:
-        return [column.lstrip("#!") for column in self.columns]
+        return [column.lstrip("#!@") for column in self.columns]
 
     @property
     def kinds(self) -> list[str]:
-        """num, verdict or text, by column."""
-        return [{"#": "num", "!": "verdict"}.get(column[0], "text") for column in self.columns]
+        """num, verdict, link or text, by column."""
+        return [{"#": "num", "!": "verdict", "@": "link"}.get(column[0], "text") for column in self.columns]
 
 
 def plain(caption: str, table: pd.DataFrame) -> Table:

@@ -1,23 +1,4 @@
-// Search of the pairs, and the choice of two arms. Without this script the tables of the page are complete.
-"use strict";
-
-for (const part of document.querySelectorAll(".searchable")) {
-  const controls = part.querySelector(".controls"), input = part.querySelector("input");
-  const rows = [...part.querySelectorAll("tbody tr")].map(row => [row, row.textContent.toLowerCase()]);
-  const search = () => {
-    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let hits = 0;
-    for (const [row, text] of rows) {
-      row.hidden = !words.every(word => text.includes(word));
-      hits += !row.hidden;
-    }
-    part.querySelector(".hits").textContent = `${hits} of ${rows.length} pairs`;
-  };
-  input.addEventListener("input", search);
-  controls.hidden = false;
-  search();
-}
-
+// The choice of two arms. Without this script the tables of the page are complete.
 for (const form of document.querySelectorAll("form.chooser")) {
   const data = JSON.parse(form.querySelector("script").textContent), step = 20;
   const more = form.querySelector(".more"), place = form.querySelector(".scroll");

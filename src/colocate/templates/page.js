@@ -1,0 +1,23 @@
+// Charts are drawn where the reader opens them; long tables can be sorted and filtered. Without this script the page is complete.
+document.documentElement.classList.add("scripted");
+
+for (const details of document.querySelectorAll("details.explore")) {
+  details.addEventListener("toggle", () => {
+    const place = details.querySelector(".chart");
+    if (!details.open || place.dataset.drawn) return;
+    place.dataset.drawn = "yes";
+    const spec = JSON.parse(details.querySelector("script").textContent);
+    // ast: expressions are interpreted, not compiled, so that the page's policy holds.
+    window.vegaEmbed(place, spec, { renderer: "svg", actions: false, ast: true, tooltip: { theme: "custom" } });
+  });
+}
+
+for (const table of document.querySelectorAll("table")) {
+  const rows = table.tBodies[0].rows.length;
+  if (rows < 4) continue;
+  new window.DataTable(table, {
+    paging: false, info: false, order: [], autoWidth: false, searching: rows > 11,
+    layout: { topStart: rows > 11 ? "search" : null, topEnd: null, bottomStart: null, bottomEnd: null },
+    language: { search: "Filter", zeroRecords: "No row fits." },
+  });
+}
