@@ -33,7 +33,7 @@ from colocate.report import (
     scripts,
     where,
 )
-from colocate.report.table import plain, read
+from colocate.report.table import Table, plain, read
 from colocate.results import load_inputs
 
 
@@ -48,6 +48,7 @@ def write_report(
     claims: str | Path | None = None,
     frozen: str | Path | None = None,
     default: dict | None = None,
+    unfinished: Table | None = None,
 ) -> None:
     """Write the report of the study in `results` (results/{study}) to the HTML file `out`.
 
@@ -58,6 +59,7 @@ def write_report(
     claims      the file of published claims and rules, to name its sha256
     frozen      the file of the specification fixed beforehand, to name its sha256
     default     the config of the default study, to say what differs
+    unfinished  of a study that is not finished: what there is of it and what is missing, shown first
     """
     results = Path(results)
     if not models:
@@ -69,6 +71,7 @@ def write_report(
     template = page.environment().get_template("report.html.j2")
     html = template.render(
         study=results.name,
+        unfinished=unfinished,
         models=shown,
         several=len(shown) > 1,
         outline=outline,
