@@ -114,7 +114,7 @@ FIGURES = {
     "heatmap": Figure(
         "Arms by benchmarks",
         "Number: accuracy in per cent, the mean over seeds. Colour: the change from the untrained base model in "
-        "percentage points, blue for better, orange for worse. Single cells are uncertain by many points on small "
+        "percentage points, purple for better, orange for worse. Single cells are uncertain by many points on small "
         "benchmarks: the paired contrasts say which differences are more than chance.",
         ("evaluations",),
         "colocate.figures.heatmap",

@@ -4,7 +4,7 @@
 
 import numpy as np
 
-from colocate.figures.style import INK, MARKERS, MUTED, SERIES, label, layer_axis, legend, message, panels
+from colocate.figures.style import INK, MARKERS, MUTED, SERIES, label, layer_axis, legend, message, panels, x_title
 
 
 def draw(inputs: dict):
@@ -33,7 +33,7 @@ def draw(inputs: dict):
     ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(*np.exp(axes[0].get_ylim()))
     ticks = [tick for tick in ticks if tick > 0]
     axes[0].set_yticks(np.log(ticks), [f"{tick:.3g}" for tick in ticks])
-    figure.supxlabel("layer", fontsize=9)
+    x_title(axes, "layer")
     figure.supylabel("α (log scale)", fontsize=9)
     legend(figure, keys(int(table["kv_head"].max()) + 1, seeds), 8)
     return figure

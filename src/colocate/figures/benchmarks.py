@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from colocate.figures.style import INK, MUTED, PAPER, arm_colour, arm_marker, label, message, panels
+from colocate.figures.style import INK, MUTED, PAPER, arm_colour, arm_marker, label, message, panels, x_title
 from colocate.results import accuracies
 from colocate.statistics.benchmarks import chance
 
@@ -25,7 +25,7 @@ def draw(inputs: dict):
         axis.grid(visible=False, axis="y")
         axis.set_xlim(left=0)
         axis.tick_params(axis="y", length=0)
-    figure.supxlabel("accuracy (%)", fontsize=9)
+    x_title(axes, "accuracy (%)")
     axes[0].set_yticks(range(len(arms)), [label(arm) for arm in arms])
     axes[0].set_ylim(len(arms) - 0.4, -0.6)
     return figure

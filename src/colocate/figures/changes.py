@@ -1,6 +1,6 @@
 """What training changed in each layer: every measure of the arms against base over depth, a line an arm."""
 
-from colocate.figures.style import arm_colour, arm_marker, label, layer_axis, message, panels
+from colocate.figures.style import arm_colour, arm_marker, label, layer_axis, message, panels, x_title
 
 
 def draw(inputs: dict):
@@ -17,7 +17,7 @@ def draw(inputs: dict):
             axis.plot(part["layer"], part["value"], color=arm_colour(arm), marker=arm_marker(arm), markersize=3)
         axis.set_title(label(metric))
         layer_axis(axis, int(rows["layer"].max()) + 1)
-    figure.supxlabel("layer", fontsize=9)
+    x_title(axes, "layer")
     looks = [(arm_colour(arm), arm_marker(arm), label(arm)) for arm in arms]
     handles = [Line2D([], [], color=colour, marker=mark, markersize=4, label=words) for colour, mark, words in looks]
     figure.legend(handles=handles, loc="outside upper left", ncols=3)

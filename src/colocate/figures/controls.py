@@ -92,13 +92,14 @@ def noise(axis, profile, variants, rope: str) -> None:
 
 
 def table(inputs: dict):
-    """profile, variant, layer, value (mean over items), n: the primary metrics with all their controls."""
+    """profile, variant, layer, value (mean over items), n: what the panels show of the two primary metrics."""
     import pandas as pd
 
     parts = []
     for name in primary_pair(inputs["correlations"]):
-        if name in inputs["variants"]:
-            whole = inputs["variants"][name]
-            means = whole[whole["kv_head"] < 0].groupby(["variant", "layer"], sort=False)["value"]
+        if name in inputs["variants"] and name in inputs["profiles"]:
+            whole = inputs["variants"][name].query("kv_head < 0")
+            shown = {*controls_of(inputs["profiles"][name], whole).values(), "output", "noise_floor"}
+            means = whole[whole["variant"].isin(shown)].groupby(["variant", "layer"], sort=False)["value"]
             parts.append(means.agg(value="mean", n="count").reset_index().assign(profile=name))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

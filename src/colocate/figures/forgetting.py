@@ -1,6 +1,6 @@
 """Each arm minus base on every benchmark and on neutral text: what training took away, and what it gave."""
 
-from colocate.figures.style import INK, arm_colour, arm_marker, label, message, panels
+from colocate.figures.style import INK, arm_colour, arm_marker, label, message, panels, x_title
 
 NEUTRAL = "neutral_kl"  # divergence from base on text of no task, in nat per token
 
@@ -26,7 +26,7 @@ def draw(inputs: dict):
         axis.grid(visible=False, axis="y")
     axes[0].set_yticks(range(len(arms)), [label(arm) for arm in arms])
     axes[0].set_ylim(len(arms) - 0.4, -0.6)
-    figure.supxlabel("arm minus base", fontsize=9)
+    x_title(axes, "arm minus base")
     return figure
 
 

@@ -1,6 +1,6 @@
 """Measured layer gain against each cheap metric, layer by layer, as ranks."""
 
-from colocate.figures.style import label, message, panels, signed
+from colocate.figures.style import label, message, panels, signed, x_title
 
 GAIN = "layer_gain"
 
@@ -15,7 +15,7 @@ def draw(inputs: dict):
         part = rows[rows["metric"] == name]
         axis.scatter(part["metric_rank"], part["gain_rank"], c=part["layer"], cmap="cividis", s=26)
         axis.set_title(f"{label(name)}: {signed(part['metric_rank'].corr(part['gain_rank']))}", fontsize=8)
-    figure.supxlabel("rank of the layer by the metric", fontsize=9)
+    x_title(axes, "rank of the layer by the metric")
     figure.supylabel("rank by measured gain", fontsize=9)
     mesh = axes[0].collections[0]
     figure.colorbar(mesh, ax=axes, label="layer", shrink=0.8, aspect=30)

@@ -6,7 +6,7 @@ S: the layers that a `top` rule takes from the primary sensitivity profile; R: t
 
 import numpy as np
 
-from colocate.figures.style import INK, MUTED, RED, SETS, WIDE, label, layer_axis, legend, message, panels
+from colocate.figures.style import INK, MUTED, RED, SETS, WIDE, label, layer_axis, legend, message, panels, x_title
 from colocate.results import chosen_sets, primary_pair
 
 
@@ -25,7 +25,7 @@ def draw(inputs: dict):
         line_with_band(axis, table)
         noise_floor(axis, inputs["variants"].get(name))
         axis.set_title(label(name) + (" (primary)" if name in primary else ""))
-    figure.supxlabel("layer", fontsize=9)
+    x_title(axes, "layer")
     words = {letter: f"{letter}: chosen by {label(str(name))}" for letter, name in zip("SR", primary, strict=True)}
     handles = [Patch(color=SETS[letter], alpha=0.3, label=words[letter]) for letter in sets]
     if any(len(floor_of(variants)) for variants in inputs["variants"].values()):

@@ -114,6 +114,12 @@ def panels(count: int, panel_height: float, columns: int, **keywords):
     return figure, list(axes.flat[:count])
 
 
+def x_title(axes: list, words: str) -> None:
+    """One name for the x axes of `panels`, under the lowest of each column."""
+    for axis in axes[-axes[0].get_subplotspec().get_gridspec().ncols :]:
+        axis.set_xlabel(words)
+
+
 def message(text: str):
     """A figure that says in words why there is nothing to draw."""
     figure, axes = canvas(0.8)

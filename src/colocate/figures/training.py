@@ -1,6 +1,6 @@
 """Training loss by tokens, one panel an arm with all others in grey; held-out loss before and after."""
 
-from colocate.figures.style import GRID, INK, ORANGE, arm_colour, label, legend, message, panels
+from colocate.figures.style import GRID, INK, ORANGE, arm_colour, label, legend, message, panels, x_title
 
 HELD_OUT = {"validate": ("o", ORANGE), "test": ("D", INK)}
 
@@ -21,7 +21,7 @@ def draw(inputs: dict):
                 held = run[(run["split"] == split) & own]
                 axis.plot(held["tokens"] / 1000, held["loss"], marker, color=ink, markersize=4, zorder=4)
         axis.set_title(label(arm), fontsize=8)
-    figure.supxlabel("thousand tokens", fontsize=9)
+    x_title(axes, "thousand tokens")
     figure.supylabel("loss (nat per token)", fontsize=9)
     legend(figure, keys())
     return figure

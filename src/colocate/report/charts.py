@@ -97,7 +97,7 @@ def profiles(table):
     )
     menu = _menu(names, "Metric")
     base = _chart(rows).transform_filter(alt.datum.profile == menu)
-    x = alt.X("layer:Q", axis=alt.Axis(tickMinStep=1), title="layer")
+    x = _depth()
     y = alt.Y("value:Q", title="value, 95 % interval", scale=alt.Scale(zero=False))
     band = base.mark_area(opacity=0.2, color="var(--ink)").encode(x, alt.Y("ci_low:Q", title=""), alt.Y2("ci_high:Q"))
     line = base.mark_line(color="var(--ink)").encode(x, y)
@@ -119,6 +119,12 @@ def _told(field: str, title: str, form: str = ".4~g"):
     import altair as alt
 
     return alt.Tooltip(f"{field}:Q", title=title, format=form)
+
+
+def _depth():
+    import altair as alt
+
+    return alt.X("layer:Q", title="layer", axis=alt.Axis(tickMinStep=1), scale=alt.Scale(nice=False))
 
 
 def _bounds() -> list:
@@ -164,7 +170,7 @@ def specification_curve(table):
     if menu is not None:
         base = base.transform_calculate(choice=f"datum[{menu.name}]").add_params(menu)
     dots = base.mark_circle(size=45, opacity=0.9).encode(
-        alt.X("place:Q", title="readings, sorted by their rank correlation", axis=alt.Axis(grid=False)),
+        alt.X("place:Q", title="readings, sorted by their rank correlation", axis=alt.Axis(grid=False, tickMinStep=1)),
         alt.Y("r_s:Q", title="rank correlation", scale=alt.Scale(domain=[-1, 1])),
         tooltip=told,
     )
@@ -183,7 +189,7 @@ def arms(table):
     rows = _records(named, ["arm", "outcome", "difference", "ci_low", "ci_high", "mde", "mde_low", "p", "family"])
     names = list(dict.fromkeys(row["outcome"] for row in rows))
     menu = _menu(names, "Outcome")
-    base = _chart(rows).transform_filter(alt.datum.outcome == menu).properties(height=alt.Step(28))
+    base = _chart(rows).transform_filter(alt.datum.outcome == menu).properties(height=28 * table["arm_b"].nunique())
     y = alt.Y("arm:N", sort=None, title=None, axis=alt.Axis(grid=False))
     told = [
         alt.Tooltip("arm:N", title="minus"),
@@ -247,7 +253,7 @@ def changes(table):
         .transform_filter(alt.datum.metric == menu)
         .mark_line(point=alt.OverlayMarkDef(size=30))
         .encode(
-            alt.X("layer:Q", axis=alt.Axis(tickMinStep=1)),
+            _depth(),
             alt.Y("value:Q", title="mean over seeds", scale=alt.Scale(zero=False)),
             _arm_colours(arms),
             opacity=alt.condition(chosen, alt.value(1), alt.value(0.08)),
@@ -267,7 +273,7 @@ def alphas(table):
     told = [_told("layer", "layer"), _told("kv_head", "KV head"), _told("seed", "seed"), _told("alpha", "α", ".5f")]
     heads = alt.Color("kv_head:N", title="KV head", scale=alt.Scale(range=list(THEME_NAMES.values())[2:]))
     dots = base.mark_point(filled=True, size=60, opacity=1).encode(
-        alt.X("layer:Q", axis=alt.Axis(tickMinStep=1)),
+        _depth(),
         alt.Y("alpha:Q", title="α (log scale)", scale=alt.Scale(type="log", nice=False)),
         heads,
         alt.Shape("seed:N", title="seed"),

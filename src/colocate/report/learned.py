@@ -63,7 +63,7 @@ def losses(inputs: dict) -> Table:
 def changes(inputs: dict) -> Table:
     """Where each arm changed most and least by each measure against base: means over seeds."""
     table = inputs["arm_profiles"]
-    grouped = table.groupby(["metric", "arm"], sort=False) if len(table) else ()
+    grouped = table.sort_values("metric", kind="stable").groupby(["metric", "arm"], sort=False) if len(table) else ()
     rows = []
     for (metric, arm), part in grouped:
         by_layer = part.groupby("layer")["value"].mean().dropna()

@@ -50,7 +50,7 @@ def definitions(config: dict) -> Table:
     names += select.get("arm_profiles", []) + ["layer_gain"] * bool(select.get("layer_gain"))
     used = {name: METRICS[name] for name in dict.fromkeys(names) if name in METRICS}
     rows = [[label(name), metric.formula, metric.meaning, metric.source] for name, metric in used.items()]
-    return Table("Layer metrics of this study", ["metric", "formula", "a high value means that", "source"], rows)
+    return Table("Layer metrics of this study", ["metric", "$formula", "a high value means that", "source"], rows)
 
 
 def data(results: Path, config: dict) -> Table:
@@ -133,7 +133,11 @@ def hardware(records: list[dict]) -> Table:
     keys = ("host_machine", "gpu_name", "device", "dtype", "threads")
     kinds = Counter(tuple(record.get(key) for key in keys) for record in records if record.get("device"))
     rows = [
-        [f"{host or 'unknown'}{f' with {gpu}' if gpu else ''}", device, *map(f.number, (dtype, threads, count))]
+        [
+            f"{(host or 'unknown').replace('_', '-')}{f' with {gpu}' if gpu else ''}",
+            device,
+            *map(f.number, (dtype, threads, count)),
+        ]
         for (host, gpu, device, dtype, threads), count in kinds.most_common()
     ]
     return Table("Machines of the jobs", ["processor", "device", "number type", "#threads a job", "#jobs"], rows)

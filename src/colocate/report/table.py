@@ -18,7 +18,7 @@ class Table:
     """Text cells; the first of each row is its header.
 
     A column whose name begins with # holds one number a cell and is set flush right; with ! it holds verdicts; with @
-    links, `id|words`, to a place on this page.
+    links, `id|words`, to a place on this page; with $ formulas, printed as they are.
     """
 
     caption: str
@@ -27,12 +27,14 @@ class Table:
 
     @property
     def head(self) -> list[str]:
-        return [column.lstrip("#!@") for column in self.columns]
+        return [column.lstrip("#!@$") for column in self.columns]
 
     @property
     def kinds(self) -> list[str]:
-        """num, verdict, link or text, by column."""
-        return [{"#": "num", "!": "verdict", "@": "link"}.get(column[0], "text") for column in self.columns]
+        """num, verdict, link, code or text, by column."""
+        return [
+            {"#": "num", "!": "verdict", "@": "link", "$": "code"}.get(column[0], "text") for column in self.columns
+        ]
 
 
 def plain(caption: str, table: pd.DataFrame) -> Table:

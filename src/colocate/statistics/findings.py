@@ -23,13 +23,19 @@ def findings(
 
 def answer(row: Mapping) -> str:
     """One row of correlations.csv as the answer to the question, with its uncertainty."""
-    numbers = f"r_s = {row['r_s']:+.2f}, {_interval(row)}; given depth {row['partial_r_s']:+.2f}"
+    r_s, partial = (_number(row[key], "+.2f") for key in ("r_s", "partial_r_s"))
+    p = _number(row["p_depth"], ".3g")
+    numbers = f"r_s = {r_s}, {_interval(row)}; given depth {partial}, p = {p}"
     return (
-        f"{_conclusion(row)} ({numbers}, p = {row['p_depth']:.3g}). "
+        f"{_conclusion(row)} ({numbers}). "
         f"Measured by {row['sensitivity']} and {row['rope']} over {row['n_layers']} layers; "
         f"their top {row['overlap_k']:.0f} layers share {row['overlap']:.0f}. "
         "One model: this says nothing about others."
     )
+
+
+def _number(value: float, form: str) -> str:
+    return f"{value:{form}}" if math.isfinite(value) else "unknown"
 
 
 def _interval(row: Mapping) -> str:
@@ -42,6 +48,8 @@ def _interval(row: Mapping) -> str:
 
 
 def _conclusion(row: Mapping) -> str:
+    if not all(math.isfinite(row[key]) for key in ("r_s", "partial_r_s", "p_depth", "p_raw")):
+        return "Not tested: the primary pair of profiles has no correlation, or no p value"
     if row["p_depth"] <= 0.05:
         way = "have less" if row["partial_r_s"] < 0 else "also have more"
         return f"Beyond what depth explains, layers that are more sensitive {way} RoPE influence"
@@ -71,6 +79,10 @@ def arms(contrasts: pd.DataFrame) -> str:
     rows = contrasts[contrasts["family"] == "primary"] if len(contrasts) else contrasts
     if rows.empty:
         return "The reference arm was not compared with the arms of the primary family."
+    untested = rows.loc[rows["p_adjusted"].isna(), "arm_b"]
+    rows = rows[rows["p_adjusted"].notna()]
+    if rows.empty:
+        return f"Not tested: no contrast of the reference arm with {', '.join(untested)} has a p value."
     reference, n_items, k = rows["arm_a"].iloc[0], int(rows["n_items"].max()), int(rows["n_seeds"].min())
     what = str(rows["note"].iloc[0]).split(";")[0]
     seeds = "1 seed, so this speaks of these checkpoints only" if k == 1 else f"{k} seeds"
@@ -90,4 +102,5 @@ def arms(contrasts: pd.DataFrame) -> str:
         parts = [f"better than {', '.join(better['arm_b'])}"] * (len(better) > 0)
         parts += [f"worse than {', '.join(worse['arm_b'])}"] * (len(worse) > 0)
         lead = f"{reference} is {' and '.join(parts)}, of {len(rows)} other arms, after Holm's correction"
-    return f"{lead}. {reference} minus the other in points of accuracy, {what}, {n_items} items, {seeds}: {each}."
+    left = f" Not tested: {', '.join(untested)}." if len(untested) else ""
+    return f"{lead}. {reference} minus the other in points of accuracy, {what}, {n_items} items, {seeds}: {each}.{left}"

@@ -8,7 +8,7 @@ for (const details of document.querySelectorAll("details.explore")) {
     place.dataset.drawn = "yes";
     const spec = JSON.parse(details.querySelector("script").textContent);
     // ast: expressions are interpreted, not compiled, so that the page's policy holds.
-    window.vegaEmbed(place, spec, { renderer: "svg", actions: false, ast: true, tooltip: { theme: "custom" } });
+    window.vegaEmbed(place, spec, { renderer: "svg", actions: false, ast: true, logLevel: 1, tooltip: { theme: "custom" } });
   });
 }
 
