@@ -11,6 +11,9 @@ configfile: "config/config.yaml"
 container: "envs/colocate.sif"
 
 
+report: "workflow/report/annex.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/files.smk"
 include: "workflow/rules/settings.smk"
@@ -54,6 +57,7 @@ localrules:
     collect_compute,
     draw_figure,
     write_report,
+    describe_run,
 
 
 rule all:

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+import zipfile
 
 import pandas as pd
 import pytest
 
+from browser import chromium, needs_chromium, requests, visit, wait_for  # noqa: F401
 from colocate import gain
 from conftest import Checkout
 
@@ -128,6 +130,37 @@ def check_study(checkout: Checkout, study: str, model: str, n_layers: int) -> No
     assert not (checkout.folder / "scratch" / study / model / "colocated").exists() or not any(
         (checkout.folder / "scratch" / study / model / "colocated" / "seed0").glob("*")
     )
+
+
+@needs_chromium
+def test_the_provenance_annex_opens_with_the_page_of_the_study(tiny_study, chromium, tmp_path):  # noqa: F811
+    """Snakemake's own report, made without a network after the run, read in a browser from disk."""
+    made = tiny_study.folder / "reports/tiny-provenance.zip"
+    tiny_study.snakemake("--report", str(made))
+    with zipfile.ZipFile(made) as archive:
+        archive.extractall(tmp_path)
+    visit(chromium, tmp_path / "tiny-provenance/report.html")
+    address = wait_for(chromium, "const page = document.querySelector('iframe'); return page && page.src")
+    assert address.endswith("/tiny.html")
+    assert requests(chromium) == []
+    assert [entry for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"] == []
+    menu = chromium.execute_script("return Object.keys(categories).sort((a, b) => a.localeCompare(b))")
+    assert menu == ["1. The report", "2. Layer profiles", "3. Statistics", "4. Figures", "5. The study"]
+    shown = chromium.execute_script("return Object.values(results).map(one => [one.filename, one.caption, one.labels])")
+    assert all(caption and labels for _, caption, labels in shown)
+    assert {"claims.csv", "contrasts.csv", "compute.csv", "config.yaml"} <= {name for name, *_ in shown}
+    assert 'href="tiny-provenance.zip"' in (tiny_study.folder / "reports/tiny.html").read_text()
+
+
+def test_the_run_is_described_as_a_crate(tiny_study):
+    from rocrate.rocrate import ROCrate
+
+    crate = ROCrate(tiny_study.folder / "reports/tiny-crate.zip")
+    [action] = crate.get_by_type("CreateAction")
+    results = {entity.id for entity in action["result"]}
+    assert {"reports/tiny.html", "results/tiny/compute.csv", "results/tiny/tiny/statistics/claims.csv"} <= results
+    assert "data/pairs/tasks.jsonl" in {entity.id for entity in action["object"]}
+    assert action["startTime"] < action["endTime"]
 
 
 @pytest.mark.slow

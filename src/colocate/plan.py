@@ -56,6 +56,7 @@ RULES = (
     "collect_compute",
     "draw_figure",
     "write_report",
+    "describe_run",
 )
 # Stages, in the order of the data, and their rules; what is not named here is statistics.
 STAGES = {

@@ -131,3 +131,8 @@ def code(script: str, *modules: str) -> str:
 
 def env(script: str, *modules: str) -> str:
     return digests.environment(ROOT / "workflow/scripts" / f"{script}.py", modules)
+
+
+def annexed(path: str, category: str, caption: str, **labels: str):
+    """An output that Snakemake's own report shows, under a category, with the caption of workflow/report/."""
+    return report(path, caption=f"../report/{caption}.rst", category=category, labels=labels)

@@ -5,12 +5,7 @@ rule draw_figure:
     input:
         files=lambda w: figure_inputs(w),
     output:
-        svg=report(
-            f"{BASE}/figures/{{figure}}.svg",
-            caption="../report/figure.rst",
-            category="Figures",
-            labels={"model": "{model}", "figure": "{figure}"},
-        ),
+        svg=annexed(f"{BASE}/figures/{{figure}}.svg", "4. Figures", "figure", model="{model}", figure="{figure}"),
         pdf=f"{BASE}/figures/{{figure}}.pdf",
         csv=f"{BASE}/figures/{{figure}}.csv",
     log:

@@ -240,11 +240,18 @@ def targets(*stages: str) -> list[str]:
         "statistics": [
             f"{RESULTS}/{name}"
             for name in (
-                *("compute.csv", "forecast.csv", "across_models.csv", "across_claims.csv", "reanalysis.csv", "needed.csv"),
+                *(
+                    "compute.csv",
+                    "forecast.csv",
+                    "across_models.csv",
+                    "across_claims.csv",
+                    "reanalysis.csv",
+                    "needed.csv",
+                ),
                 "config.yaml",
             )
         ],
-        "report": [f"reports/{STUDY['study']}.html"],
+        "report": [f"reports/{STUDY['study']}.html", f"reports/{STUDY['study']}-crate.zip"],
     }
     return files + [file for stage in stages for file in study_files.get(stage, [])]
 
@@ -316,6 +323,43 @@ def result_files(model: str) -> dict[str, list[str]]:
     return kinds | {name.split(".")[0]: [f"{base}/statistics/{name}"] for name in STATISTICS}
 
 
+def per_item_files() -> list[str]:
+    """What the report shows item by item: answers of every evaluation, and the primary sensitivity of every pair."""
+    profile = STUDY["statistics"]["primary_sensitivity"]
+    files = per_model(f"{BASE}/profiles/{profile}.items.parquet") if profile in SELECT["profiles"] else []
+    for model in SELECT["models"]:
+        files += made_pairs(model, [profile]) + evaluations_of(model, ".items.parquet")
+    return files
+
+
 def figure_inputs(wildcards) -> list[str]:
     files = result_files(wildcards.model)
     return [file for need in FIGURES[wildcards.figure].needs for file in files[need]]
+
+
+def workflow_files() -> list[str]:
+    """What the workflow is made of, the Snakefile first."""
+    found = (path for path in Path("workflow").rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return ["Snakefile", *sorted(map(str, found))]
+
+
+def data_files() -> list[str]:
+    """What the run read: the config, pairs and texts, the published claims, and what stands for each benchmark.
+
+    Files of a mirror or of the user, outside the checkout, are named by the config; a private benchmark's are not read.
+    """
+    pairs = STUDY["pairs"]
+    files = [f"{RESULTS}/config.yaml", *pairs["files"], pairs["paraphrases"], pairs["texts"], *mixture_files()]
+    files += [f"data/published/{name}" for name in ("claims.csv", "numbers.csv", "specification.yaml")]
+    public = [name for name in SELECT["benchmarks"] if not STUDY["benchmarks"][name]["private"]]
+    files += [path for name in public for path in benchmark_data(name)]
+    return sorted({path for path in files if not Path(path).is_absolute() and ".." not in Path(path).parts})
+
+
+def crate_files() -> list[str]:
+    """What the run wrote, as far as a description of it names it."""
+    files = [path for stage in ("profiles", "evaluate", "statistics", "figures") for path in targets(stage)]
+    files += [path for model in SELECT["models"] for path in adapters_of(model, "manifest.json") + arms_files(model)]
+    files += [f"{RESULTS}/{model}/geometry.json" for model in SELECT["models"]]
+    files += [mixture(split) for split in ("train", "validate", "test")]
+    return sorted(set(files) - {f"{RESULTS}/config.yaml"})

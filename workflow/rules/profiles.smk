@@ -11,7 +11,9 @@ rule profile_layers:
         texts=STUDY["pairs"]["texts"],
         examples=lambda w: example_files(w.profile),
     output:
-        profile=f"{BASE}/profiles/{{profile}}.csv",
+        profile=annexed(
+            f"{BASE}/profiles/{{profile}}.csv", "2. Layer profiles", "profile", model="{model}", profile="{profile}"
+        ),
         per_item=f"{BASE}/profiles/{{profile}}.items.parquet",
         variants=f"{BASE}/profiles/{{profile}}.variants.parquet",
         run=f"{BASE}/profiles/{{profile}}.run.json",

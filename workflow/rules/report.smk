@@ -16,9 +16,11 @@ rule write_report:
         records=run_records(),
         templates=TEMPLATES,
         figures=targets("figures"),
+        per_item=per_item_files(),
+        pairs=STUDY["pairs"]["files"],
         results=[file for model in SELECT["models"] for kind in result_files(model).values() for file in kind],
     output:
-        html=report(f"reports/{STUDY['study']}.html", caption="../report/report.rst", category="Report"),
+        html=annexed(f"reports/{STUDY['study']}.html", "1. The report", "report", study=STUDY["study"]),
     log:
         f"{LOGS}/write_report.log",
     benchmark:
@@ -34,3 +36,29 @@ rule write_report:
         env=env("write_report"),
     shell:
         command("write_report", "config default claims frozen records", "html")
+
+
+rule describe_run:
+    input:
+        report=f"reports/{STUDY['study']}.html",
+        workflow=workflow_files(),
+        data=data_files(),
+        results=crate_files(),
+        records=run_records(),
+    output:
+        crate=f"reports/{STUDY['study']}-crate.zip",
+    log:
+        f"{LOGS}/describe_run.log",
+    benchmark:
+        f"{LOGS}/describe_run.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+        gpu=0,
+    params:
+        cfg=canonical({"study": STUDY["study"]}),
+        code=code("describe_run"),
+        env=env("describe_run"),
+    shell:
+        command("describe_run", "report workflow data results records", "crate")

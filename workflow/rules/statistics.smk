@@ -9,10 +9,14 @@ rule correlate_profiles:
         twins=lambda w: twin_profiles_of(w.model),
         frozen="data/published/specification.yaml",
     output:
-        correlations=statistic("correlations.csv"),
-        specifications=statistic("specifications.csv"),
+        correlations=annexed(
+            statistic("correlations.csv"), "3. Statistics", "correlations", model="{model}", table="correlations"
+        ),
+        specifications=annexed(
+            statistic("specifications.csv"), "3. Statistics", "specifications", model="{model}", table="specifications"
+        ),
         specification_curve=statistic("specification_curve.json"),
-        twin_table=statistic("twins.csv"),
+        twin_table=annexed(statistic("twins.csv"), "3. Statistics", "twins", model="{model}", table="twins"),
         run=statistic("correlations.run.json"),
     log:
         f"{LOGS}/correlate_profiles/{{model}}.log",
@@ -41,9 +45,9 @@ rule resample_items:
         per_item=lambda w: profiles_of(w.model, ".items.parquet"),
         pairs=lambda w: STUDY["pairs"]["files"] + made_pairs(w.model, SELECT["profiles"]),
     output:
-        selection=statistic("selection.csv"),
+        selection=annexed(statistic("selection.csv"), "3. Statistics", "selection", model="{model}", table="selection"),
         stability=statistic("stability.csv"),
-        domains=statistic("domains.csv"),
+        domains=annexed(statistic("domains.csv"), "3. Statistics", "domains", model="{model}", table="domains"),
     log:
         f"{LOGS}/resample_items/{{model}}.log",
     benchmark:
@@ -66,7 +70,7 @@ rule score_metrics:
         profiles=lambda w: cheap_profiles_of(w.model),
         gains=lambda w: gain_profiles_of(w.model),
     output:
-        regret=statistic("regret.csv"),
+        regret=annexed(statistic("regret.csv"), "3. Statistics", "regret", model="{model}", table="regret"),
     log:
         f"{LOGS}/score_metrics/{{model}}.log",
     benchmark:
@@ -90,8 +94,8 @@ rule contrast_arms:
         per_item=lambda w: evaluations_of(w.model, ".items.parquet"),
         heldout=lambda w: adapters_of(w.model, "heldout.parquet"),
     output:
-        contrasts=statistic("contrasts.csv"),
-        power=statistic("power.csv"),
+        contrasts=annexed(statistic("contrasts.csv"), "3. Statistics", "contrasts", model="{model}", table="contrasts"),
+        power=annexed(statistic("power.csv"), "3. Statistics", "power", model="{model}", table="power"),
     log:
         f"{LOGS}/contrast_arms/{{model}}.log",
     benchmark:
@@ -114,15 +118,17 @@ rule compare_base:
         contrasts=statistic("contrasts.csv"),
         drifts=lambda w: drifts_of(w.model),
     output:
-        forgetting=statistic("forgetting.csv"),
+        forgetting=annexed(
+            statistic("forgetting.csv"), "3. Statistics", "forgetting", model="{model}", table="change from base"
+        ),
     log:
         f"{LOGS}/compare_base/{{model}}.log",
     benchmark:
         f"{LOGS}/compare_base/{{model}}.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("compare_base"),
+        runtime=minutes("compare_base"),
         gpu=0,
     params:
         cfg=canonical({}),
@@ -148,7 +154,7 @@ rule judge_claims:
         arms=lambda w: arms_files(w.model),
         heldout=lambda w: adapters_of(w.model, "heldout.parquet"),
     output:
-        verdicts=statistic("claims.csv"),
+        verdicts=annexed(statistic("claims.csv"), "3. Statistics", "claims", model="{model}", table="claims"),
     log:
         f"{LOGS}/judge_claims/{{model}}.log",
     benchmark:
@@ -185,7 +191,13 @@ rule recommend_layers:
         arms=lambda w: arms_files(w.model),
         heldout=lambda w: adapters_of(w.model, "heldout.parquet"),
     output:
-        recommendation=statistic("recommendation.json"),
+        recommendation=annexed(
+            statistic("recommendation.json"),
+            "3. Statistics",
+            "recommendation",
+            model="{model}",
+            table="recommendation",
+        ),
         findings=statistic("findings.json"),
     log:
         f"{LOGS}/recommend_layers/{{model}}.log",
@@ -218,7 +230,7 @@ rule compare_models:
         published="data/published/claims.csv",
         compute=f"{RESULTS}/compute.csv",
     output:
-        table=f"{RESULTS}/across_models.csv",
+        table=annexed(f"{RESULTS}/across_models.csv", "5. The study", "models", table="models"),
         claims=f"{RESULTS}/across_claims.csv",
     log:
         f"{LOGS}/compare_models.log",
@@ -242,7 +254,7 @@ rule reanalyse_print:
         numbers="data/published/numbers.csv",
         claims="data/published/claims.csv",
     output:
-        table=f"{RESULTS}/reanalysis.csv",
+        table=annexed(f"{RESULTS}/reanalysis.csv", "5. The study", "reanalysis", table="reanalysis"),
         needed=f"{RESULTS}/needed.csv",
     log:
         f"{LOGS}/reanalyse_print.log",
@@ -263,7 +275,7 @@ rule reanalyse_print:
 
 rule record_config:
     output:
-        config=f"{RESULTS}/config.yaml",
+        config=annexed(f"{RESULTS}/config.yaml", "5. The study", "config", table="config"),
     log:
         f"{LOGS}/record_config.log",
     benchmark:
@@ -285,8 +297,8 @@ rule collect_compute:
     input:
         records=run_records(),
     output:
-        table=f"{RESULTS}/compute.csv",
-        forecast=f"{RESULTS}/forecast.csv",
+        table=annexed(f"{RESULTS}/compute.csv", "5. The study", "compute", table="compute"),
+        forecast=annexed(f"{RESULTS}/forecast.csv", "5. The study", "forecast", table="forecast against actual"),
     log:
         f"{LOGS}/collect_compute.log",
     benchmark:

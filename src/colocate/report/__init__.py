@@ -7,9 +7,9 @@ for nothing.
     {results}/{model}/figures/{name}.svg
 
 and fills `templates/report.html.j2`. One module a section, in the reader's order: `question`, `where`, `gains`,
-`learned`, `advice`, `print_alone`, `method`. Each has `section(...)`, which returns what its partial template shows:
-sentences, and tables of text (`table.Table`). The same files give the same bytes. What is not there (a figure, a
-table, a seed) is named in its place.
+`learned`, `advice`, `print_alone`, `method` (with `pairs`), `items`. Each has `section(...)`, which returns what its
+partial template shows: sentences, and tables of text (`table.Table`). The same files give the same bytes. What is not
+there (a figure, a table, a seed) is named in its place.
 """
 
 import re
@@ -19,8 +19,21 @@ from pathlib import Path
 from colocate.errors import InputError
 from colocate.figures.style import label
 from colocate.files import sha256, write_text
-from colocate.report import advice, bill, gains, learned, method, page, print_alone, question, scripts, where
-from colocate.report.table import plain, read
+from colocate.report import (
+    advice,
+    bill,
+    gains,
+    items,
+    learned,
+    method,
+    page,
+    pairs,
+    print_alone,
+    question,
+    scripts,
+    where,
+)
+from colocate.report.table import Table, plain, read
 from colocate.results import load_inputs
 
 
@@ -35,6 +48,7 @@ def write_report(
     claims: str | Path | None = None,
     frozen: str | Path | None = None,
     default: dict | None = None,
+    unfinished: Table | None = None,
 ) -> None:
     """Write the report of the study in `results` (results/{study}) to the HTML file `out`.
 
@@ -45,6 +59,7 @@ def write_report(
     claims      the file of published claims and rules, to name its sha256
     frozen      the file of the specification fixed beforehand, to name its sha256
     default     the config of the default study, to say what differs
+    unfinished  of a study that is not finished: what there is of it and what is missing, shown first
     """
     results = Path(results)
     if not models:
@@ -56,6 +71,7 @@ def write_report(
     template = page.environment().get_template("report.html.j2")
     html = template.render(
         study=results.name,
+        unfinished=unfinished,
         models=shown,
         several=len(shown) > 1,
         outline=outline,
@@ -88,6 +104,6 @@ def _model(folder: Path, model: str, select: dict, compute, config: dict, embed:
         | {"compute": bill.compute_by_arm(inputs, own), "per_point": bill.per_point(inputs, own)},
         "learned": learned.section(inputs),
         "advice": advice.section(inputs),
-        "pairs": None,  # colocate.report.pairs.section(...), shown in section 7
-        "items": None,  # colocate.report.items.section(...), shown as section 8
+        "pairs": pairs.section(folder, config, inputs["correlations"]),
+        "items": items.section(folder, select, config.get("benchmarks", {}), inputs["contrasts"]),
     }

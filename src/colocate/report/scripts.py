@@ -9,13 +9,15 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-PAGE = Path(__file__).parents[1] / "templates" / "page.js"
+TEMPLATES = Path(__file__).parents[1] / "templates"
+OWN = ("page.js", "items.js")
 
 
 @cache
 def scripts() -> list[str]:
     """Texts of the page's module scripts, in the order they run."""
-    return [_inline(text) for text in (_charts(), _tables(), PAGE.read_text(encoding="utf-8"))]
+    own = [(TEMPLATES / name).read_text(encoding="utf-8") for name in OWN]
+    return [_inline(text) for text in (_charts(), _tables(), *own)]
 
 
 def policy() -> str:

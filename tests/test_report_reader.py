@@ -1,0 +1,185 @@
+"""The report as a reader meets it, item level and pairs included: each interaction works, an accessibility checker
+finds nothing, print holds everything, and hostile output of a model does no harm.
+"""
+
+import base64
+
+import pytest
+
+import browser
+import item_level
+import synthetic
+from axe import axe, violations  # noqa: F401
+from browser import chromium  # noqa: F401
+from colocate import figures, report
+from colocate.results import load_inputs
+
+pytestmark = browser.needs_chromium
+SIZE_LIMIT = 6_000_000  # bytes of the page of a study such as the default one
+OPEN_ALL = "document.querySelectorAll('details').forEach(d => d.open = true)"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = synthetic.make_study(tmp_path_factory.mktemp("reader"))
+    inputs = load_inputs(folder / synthetic.MODEL, select=item_level.SELECT)
+    for name in figures.FIGURES:
+        figures.save(figures.draw(name, inputs), folder / synthetic.MODEL / f"figures/{name}.svg")
+    item_level.write_pair_profiles(folder / synthetic.MODEL)
+    return folder
+
+
+def write(study, name):
+    out = study.parents[1] / f"reports/{name}.html"
+    report.write_report(study, {synthetic.MODEL: item_level.SELECT}, out, config=item_level.CONFIG)
+    return out
+
+
+@pytest.fixture(scope="module")
+def page(study):
+    item_level.write_items(study / synthetic.MODEL)
+    return write(study, "page")
+
+
+@pytest.fixture(scope="module")
+def hostile(study, page):
+    """The same study, whose model and data set wrote the worst that is known."""
+    item_level.write_items(study / synthetic.MODEL, item_level.HOSTILE)
+    return write(study, "hostile")
+
+
+def quiet(driver) -> None:
+    assert driver.get_log("browser") == []
+    assert browser.requests(driver) == []
+    needed, there = driver.execute_script("const d = document.documentElement; return [d.scrollWidth, d.clientWidth]")
+    assert needed <= there, "the page is wider than the screen"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", browser.WIDTHS)
+def test_everything_opened_fits_and_is_accessible(chromium, page, axe, width, scheme, tmp_path):  # noqa: F811
+    browser.visit(chromium, page, browser.WIDTHS[width], scheme=scheme)
+    chromium.execute_script(OPEN_ALL)
+    quiet(chromium)
+    browser.screenshot(chromium, tmp_path / f"{width}-{scheme}.png")
+    assert violations(chromium, axe) == []
+
+
+def test_the_checker_finds_what_is_wrong(chromium, axe, tmp_path):  # noqa: F811
+    bad = tmp_path / "bad.html"
+    bad.write_text("<html><body><img src='data:,'><p style='color:#bbb;background:#fff'>faint</p></body></html>")
+    browser.visit(chromium, bad)
+    found = " ".join(violations(chromium, axe))
+    for rule in ("image-alt", "color-contrast", "html-has-lang", "document-title"):
+        assert rule in found
+
+
+def test_pairs_are_searched_by_all_words(chromium, page):  # noqa: F811
+    browser.visit(chromium, page)
+    chromium.execute_script(OPEN_ALL)
+    shown = "return [...document.querySelectorAll('details.pairs tbody tr')].map(row => row.textContent)"
+    everything = chromium.execute_script(shown)
+    assert len(everything) > 100
+    box = chromium.find_element("css selector", "details.pairs input[type=search]")
+    box.send_keys("chemical GOLD")
+    assert 1 <= len(chromium.execute_script(shown)) < 10
+    assert all("gold" in row.lower() and "chemical" in row.lower() for row in chromium.execute_script(shown))
+    box.clear()
+    box.send_keys("nopairhasthisword")
+    assert chromium.execute_script(shown) == ["No row fits."]
+
+
+def choose(driver, **values) -> tuple[int, list]:
+    """Number of items that the form says there are, and the rows shown."""
+    from selenium.webdriver.support.ui import Select
+
+    form = driver.find_element("css selector", "form.chooser")
+    for name, value in values.items():
+        Select(form.find_element("name", name)).select_by_value(value)
+    said = form.find_element("css selector", ".hits").text
+    number = int(said.split()[0]) if said[0].isdigit() else 0
+    return number, form.find_elements("css selector", "tbody tr")
+
+
+def test_any_two_arms_and_a_benchmark_are_chosen(chromium, page, study):  # noqa: F811
+    item_level.write_items(study / synthetic.MODEL)
+    browser.visit(chromium, page)
+    gap = "".join
+    number, rows = choose(chromium, a="mid_block", b="random", benchmark="mini_math")
+    assert number >= len(rows) > 0
+    heads = chromium.execute_script(
+        "return [...document.querySelectorAll('form.chooser thead th')].map(x => x.textContent)"
+    )
+    assert heads == ["item", "asked", "wanted", "mid block", "random"]
+    texts = [gap(row.text.split("\n")) for row in rows]
+    assert all("mini math" in text and "of mid_block, seed0" in text and "of random, seed1" in text for text in texts)
+    better, _ = choose(chromium, better="a")
+    worse, _ = choose(chromium, better="b")
+    assert better + worse == number
+    same, rows = choose(chromium, b="mid_block")
+    assert (same, rows) == (0, [])
+
+
+def test_more_items_are_shown_on_demand(chromium, page):  # noqa: F811
+    browser.visit(chromium, page)
+    number, rows = choose(chromium, a="mid_block", b="random", benchmark="")
+    assert number > len(rows) == 20
+    more = chromium.find_element("css selector", "form.chooser .more")
+    while more.is_displayed():
+        chromium.execute_script("arguments[0].click()", more)
+    assert len(chromium.find_elements("css selector", "form.chooser tbody tr")) == number
+    quiet(chromium)
+
+
+def test_without_scripts_every_table_is_there_and_no_dead_control_is(chromium, page):  # noqa: F811
+    chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.visit(chromium, page)
+        assert len(chromium.find_elements("css selector", "details.pairs tbody tr")) > 100
+        assert len(chromium.find_elements("css selector", "details table.items tbody tr")) > 20
+        assert not any(box.is_displayed() for box in chromium.find_elements("css selector", ".controls, input"))
+    finally:
+        chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_it_prints_items_and_pairs_within_the_paper(chromium, page):  # noqa: F811
+    browser.visit(chromium, page, browser.A4, media="print")
+    chromium.execute_script(OPEN_ALL)
+    assert chromium.execute_script("return document.documentElement.scrollWidth") <= browser.A4
+    assert not any(box.is_displayed() for box in chromium.find_elements("css selector", ".controls"))
+    clipped = (
+        """return [...document.querySelectorAll('.tall')].filter(x => x.scrollHeight > x.clientHeight + 1).length"""
+    )
+    assert chromium.execute_script(clipped) == 0
+    pdf = base64.b64decode(chromium.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})["data"])
+    assert pdf.startswith(b"%PDF")
+
+
+def test_the_page_is_bounded_whatever_the_model_wrote(page, hostile):
+    assert page.stat().st_size < SIZE_LIMIT
+    assert hostile.stat().st_size < SIZE_LIMIT
+
+
+@pytest.mark.parametrize("width", ["desk", "phone"])
+def test_hostile_output_is_harmless(chromium, hostile, axe, width):  # noqa: F811
+    browser.visit(chromium, hostile, browser.WIDTHS[width])
+    chromium.execute_script(OPEN_ALL)
+    for arm in ("random", "mid_block"):
+        choose(chromium, a="base", b=arm)
+    quiet(chromium)
+    assert chromium.execute_script("return window.harmed") is None
+    assert chromium.find_elements("css selector", "iframe") == []
+    assert chromium.execute_script("return document.querySelectorAll('script:not([type])').length") == 0
+    text = chromium.execute_script("return document.body.textContent")
+    assert "<script>window.harmed = 1</script>" in text, "shown as what it is: text"
+    assert "\u202e" not in text
+    assert "characters left out" in text
+    tallest = (
+        "return Math.max(...[...document.querySelectorAll('.outside')].map(x => x.getBoundingClientRect().height))"
+    )
+    assert chromium.execute_script(tallest) < 1600
+    wider = (
+        """return [...document.querySelectorAll('.outside')].filter(x => x.scrollWidth > x.clientWidth + 1).length"""
+    )
+    assert chromium.execute_script(wider) == 0
+    assert violations(chromium, axe) == []
