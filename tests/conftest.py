@@ -103,3 +103,14 @@ class Checkout:
 @pytest.fixture
 def checkout(tmp_path) -> Checkout:
     return Checkout(tmp_path / "checkout")
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_llama, tmp_path_factory):
+    """A small study that was run to its report (see finished.finished_study); tests change clones of it."""
+    from finished import Study, finished_study
+
+    ready = os.environ.get("COLOCATE_FINISHED_STUDY")  # kept from an earlier session while tests are written
+    if ready:
+        return Study.existing(Path(ready))
+    return finished_study(tmp_path_factory.mktemp("finished") / "checkout", tiny_llama)

@@ -1,5 +1,6 @@
 """A small study that has been run to its end, once a session, and what would run in it after a change."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -36,17 +37,22 @@ class Study(Checkout):
     def use_package(self) -> None:
         self.environment = self.environment | {"PYTHONPATH": str(self.folder / "src")}
 
+    @classmethod
+    def existing(cls, folder: Path) -> "Study":
+        """One that was finished before."""
+        study = object.__new__(cls)
+        study.folder, study.configfiles = folder, ["config/config.yaml", "config/ci.yaml", "config/small.yaml"]
+        study.environment = os.environ | {"NO_COLOR": "1"}
+        study.use_package()
+        return study
+
     def clone(self, folder: Path, links: bool = False) -> "Study":
         """The same in another folder. `links`: results as hard links, for dry runs, which write none of them."""
-        made = object.__new__(type(self))
-        made.folder, made.configfiles = folder, list(self.configfiles)
         folder.mkdir()
         for path in sorted(self.folder.iterdir()):
             shared = links and path.name in ("results", "resources", "reports", "logs")
             subprocess.run(["cp", "-al" if shared else "-a", path, folder / path.name], check=True)
-        made.environment = self.environment
-        made.use_package()
-        return made
+        return Study.existing(folder)
 
     def would_run(self, *options: str) -> set[str]:
         """Jobs of a dry run, as its lines name them: "train_arm colocated seed 0"."""
@@ -61,7 +67,7 @@ def finished_study(folder: Path, model: Path) -> Study:
     from tiny import GEOMETRY
 
     study = Study(folder)
-    study.configfiles.append("config/ci.yaml")
+    study.configfiles.append("config/ci.yaml")  # as in Study.existing
     entry = {"source": f"path:{model}", "geometry": GEOMETRY, "dtype": "float32"}
     study.overlay("small", OVERLAY | {"models": {"tiny": entry}})
     study.snakemake("--quiet", "progress")

@@ -1,5 +1,7 @@
 """Digests change with what a job can reach, and with nothing else."""
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -25,11 +27,12 @@ def package(tmp_path, monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     monkeypatch.setattr(digests, "SOURCE", tmp_path)
+    monkeypatch.setattr(digests, "KEPT", tmp_path / "none/kept.json")
     return tmp_path
 
 
 def code(package: Path, *modules: str) -> str:
-    for cached in (digests.code, digests.closure, digests._read, digests.environment):
+    for cached in (digests.code, digests.closure, digests._read, digests._kept, digests.environment):
         cached.cache_clear()
     return digests.code(package / "script.py", modules)
 
@@ -72,6 +75,36 @@ def test_a_touch_changes_nothing(package):
     before = code(package)
     (package / "colocate/inner.py").touch()
     assert code(package) == before
+
+
+def test_what_was_digested_once_is_kept_for_later_processes(tmp_path):
+    """By content: a copy reads the same entries, an edit adds one; a file that is no JSON is made anew."""
+    (tmp_path / ".snakemake").mkdir()
+    script, kept = tmp_path / "script.py", tmp_path / ".snakemake/colocate-digests.json"
+    program = (
+        "import sys; from pathlib import Path; from colocate import digests; print(digests.code(Path('script.py')))"
+    )
+
+    def digest() -> str:
+        command = [sys.executable, "-c", program]
+        return subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=True).stdout
+
+    script.write_text("x = 1\n")
+    first = digest()
+    entries = json.loads(kept.read_text())["files"]
+    assert len(entries) == 1
+    written = kept.stat().st_mtime_ns
+    script.touch()
+    assert digest() == first
+    assert kept.stat().st_mtime_ns == written
+    script.write_text("x = 1  # one\n")
+    assert digest() == first
+    assert len(json.loads(kept.read_text())["files"]) == 2
+    script.write_text("x = 2\n")
+    assert digest() != first
+    kept.write_text("{")
+    script.write_text("x = 1\n")
+    assert digest() == first
 
 
 def test_environment_names_the_packages_that_are_imported_and_no_others(package):

@@ -4,14 +4,13 @@ import json
 import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
 
 from colocate.figures import FIGURES
 from conftest import ROOT
-from finished import OVERLAY, finished_study
+from finished import OVERLAY
 
 pytestmark = pytest.mark.slow
 ARMS = ["colocated", "mid_block", "garfa_sensitive"]  # LoRA and GARFA, LoRA, GARFA
@@ -160,19 +159,6 @@ CHANGES = {
 }
 
 
-@pytest.fixture(scope="session")
-def finished(tiny_llama, tmp_path_factory):
-    ready = os.environ.get("COLOCATE_FINISHED_STUDY")  # a folder of an earlier session, to work on these tests
-    if ready and Path(ready).is_dir():
-        from finished import Study
-
-        study = object.__new__(Study)
-        study.folder, study.configfiles = Path(ready), ["config/config.yaml", "config/ci.yaml", "config/small.yaml"]
-        study.environment = os.environ | {"NO_COLOR": "1"}
-        return study
-    return finished_study(tmp_path_factory.mktemp("finished") / "checkout", tiny_llama)
-
-
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_runs_again(finished, tmp_path, name):
     change, expected = CHANGES[name]
@@ -183,7 +169,7 @@ def test_what_runs_again(finished, tmp_path, name):
 
 def test_a_moved_clone_runs_nothing(finished, tmp_path):
     """A fresh clone has new dates; results, resources and Snakemake's memory are copied into it."""
-    study = finished.clone(tmp_path / "elsewhere" if (tmp_path / "elsewhere").mkdir() else tmp_path / "elsewhere/here")
+    study = finished.clone(tmp_path / "elsewhere")
     touch(study)
     assert study.would_run() == set()
 

@@ -61,7 +61,7 @@ def test_jobs_of_the_default_study(checkout):
     ("target", "present", "absent"),
     [
         ("fetch", {"fetch_model": 1, "fetch_mixture": 1}, {"prepare_model", "train_arm"}),
-        ("profiles", {"profile_layers": 5}, {"train_arm", "select_layers"}),
+        ("profiles", {"profile_layers": 5, "select_layers": 4}, {"train_arm", "resolve_arm"}),
         ("train", {"train_arm": 14, "profile_layers": 2}, {"evaluate_arm"}),
         ("evaluate", {"evaluate_arm": 90, "measure_drift": 14}, {"contrast_arms"}),
         ("statistics", {"contrast_arms": 1, "compare_base": 1, "collect_compute": 1}, {"draw_figure"}),
