@@ -317,7 +317,6 @@ def result_files(model: str) -> dict[str, list[str]]:
         "alphas": adapters_of(model, "alphas.csv"),
         "training_logs": adapters_of(model, "training_log.csv"),
         "arm_profiles": arm_profiles_of(model),
-        "forgetting": [],
         "evaluations": evaluations_of(model, ".json"),
     }
     return kinds | {name.split(".")[0]: [f"{base}/statistics/{name}"] for name in STATISTICS}

@@ -5,6 +5,7 @@ rule write_report:
     input:
         config=f"{RESULTS}/config.yaml",
         compute=f"{RESULTS}/compute.csv",
+        forecast=f"{RESULTS}/forecast.csv",
         across=f"{RESULTS}/across_models.csv",
         reanalysis=f"{RESULTS}/reanalysis.csv",
         needed=f"{RESULTS}/needed.csv",
@@ -53,8 +54,8 @@ rule describe_run:
         f"{LOGS}/describe_run.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("describe_run"),
+        runtime=minutes("describe_run"),
         gpu=0,
     params:
         cfg=canonical({"study": STUDY["study"]}),
