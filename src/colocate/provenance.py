@@ -187,8 +187,10 @@ class Job:
             replaced = error is not None and not self.owner.release()
         if replaced and all(path.exists() for path in self.final.values()):
             traceback.print_exception(kind, error, trace)
-            for stream in (sys.stderr, self.terminal):  # the log may be the newer attempt's by now
-                print(f"{self.label}: a newer attempt has delivered; this one ends here", file=stream, flush=True)
+            said = f"{self.label}: a newer attempt has delivered; this one ends here"
+            for stream in (sys.stderr, self.terminal):  # the log may have been removed, nobody may read the terminal
+                with contextlib.suppress(OSError):
+                    print(said, file=stream, flush=True)
             raise SystemExit(0)
         if isinstance(error, SystemExit | KeyboardInterrupt):
             return False
