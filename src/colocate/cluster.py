@@ -247,8 +247,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     for job in affected:
         print(job.number, job.state.lower(), job.what, sep="  ")
-    if chosen.what != "jobs":
-        print(f"{len(affected)} cancelled; " * (chosen.what == "cancel") + "none left in the queue")
+    if chosen.what == "jobs":
+        if not affected:
+            print("no jobs of this folder are in the queue")
+    else:
+        cancelled = f"{len(affected)} cancelled; " * (chosen.what == "cancel")
+        print(f"{cancelled}none left in the queue; the same snakemake command goes on")
     return 0
 
 

@@ -22,7 +22,13 @@ from pathlib import Path
 from colocate import plan
 
 # Stages of an arm, in the order of the data.
-STAGES = {"resolve_arm": "resolve", "train_arm": "train", "evaluate_arm": "evaluate", "profile_arm": "measure"}
+STAGES = {
+    "resolve_arm": "resolve",
+    "train_arm": "train",
+    "evaluate_arm": "evaluate",
+    "profile_arm": "measure",
+    "measure_drift": "drift",
+}
 MOST_ROWS, MOST_REASONS, MOST_NAMES, MOST_BLOCKS = 12, 8, 3, 2
 WIDTH = 110
 FOLLOWS = "follows from the jobs above"
