@@ -32,7 +32,14 @@ def package(tmp_path, monkeypatch):
 
 
 def code(package: Path, *modules: str) -> str:
-    for cached in (digests.code, digests.closure, digests._read, digests._kept, digests.environment):
+    for cached in (
+        digests.module_file,
+        digests.code,
+        digests.closure,
+        digests._read,
+        digests._kept,
+        digests.environment,
+    ):
         cached.cache_clear()
     return digests.code(package / "script.py", modules)
 

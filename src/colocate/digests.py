@@ -39,6 +39,7 @@ KEPT = Path(".snakemake/colocate-digests.json")
 SKIPPED_TOKENS = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER}
 
 
+@cache
 def module_file(name: str) -> Path | None:
     """The source file of a colocate module, or None if there is no such module."""
     base = SOURCE / Path(*name.split("."))

@@ -145,6 +145,7 @@ def mixture(split: str) -> str:
     return f"{RESULTS}/mixture/{split}.jsonl"
 
 
+@functools.cache
 def benchmark_data(benchmark: str) -> list[str]:
     """What a benchmark is read from: the files of its task's folder, and those of its hub data set."""
     entry = STUDY["benchmarks"][benchmark]
