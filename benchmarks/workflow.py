@@ -75,7 +75,7 @@ def main() -> None:
             wall, cpu, printed = measured(snakemake("--dry-run", *files), folder)
             jobs = sum("  reason: " in line for line in printed.splitlines())
             print(f"{jobs:<7} {wall:15.1f} {cpu:12.1f} {1000 * cpu / jobs:9.1f}", flush=True)
-            target = START_TARGET if jobs < 1000 else LARGE_TARGET * max(jobs, 4000) / 10_000
+            target = START_TARGET + (LARGE_TARGET - START_TARGET) * (jobs > 200) * jobs / 10_000
             missed += [f"{jobs} jobs: {cpu:.1f} s, target {target:.1f} s"] if cpu > target else []
         _, bare, _ = measured([sys.executable, "-c", "import snakemake.cli, snakemake.workflow"], folder)
         print(f"importing Snakemake alone: {bare:.1f} processor s")

@@ -9,14 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from colocate import files
 from colocate.errors import InputError
 
-OUTPUT = re.compile(r"^\s+(\"\$PYTHON\" .*)$", re.M)
 # Rule: one of its jobs. Small and large outputs, one and several, folders that others write into at the same time.
 JOBS = {
     "train_arm": "adapters/colocated/seed0/manifest.json",
@@ -34,31 +32,18 @@ class Script:
 
     def __init__(self, study, rule: str):
         target = f"results/small/tiny/{JOBS[rule]}" if JOBS[rule] else "reports/small.html"
-        printed = study.snakemake("--dry-run", "--printshellcmds", "--forcerun", rule, "--allowed-rules", rule, target)
-        commands = [line.strip() for line in printed.stdout.splitlines() if f'"$SCRIPTS"/{rule}.py' in line]
-        assert commands, printed.stdout[-3000:]
+        # The target comes first: --allowed-rules takes all that follows it.
+        options = ["--dry-run", "--printshellcmds", "--forcerun", rule, "--allowed-rules", rule]
+        printed = study.snakemake(target, *options).stdout
+        commands = [line.strip() for line in printed.splitlines() if f'"$SCRIPTS"/{rule}.py' in line]
+        assert len(commands) == 1, printed[-3000:]
         self.folder, self.command = study.folder, commands[0]
         scripts = study.folder / "workflow/scripts"
         self.environment = study.environment | {"PYTHON": sys.executable, "SCRIPTS": str(scripts)}
         words = shlex.split(self.command)
         self.log = self.folder / words[words.index("--log") + 1]
-        named = [word for word in words if word.startswith(("results/", "reports/"))]
-        inputs = set(self._inputs(printed.stdout))
-        self.outputs = [self.folder / word for word in named if word not in inputs]
-
-    def _inputs(self, printed: str) -> list[str]:
-        """Files that the job reads: those that are there and that no output option names."""
-        words, options = shlex.split(self.command), {}
-        for word in words:
-            if word.startswith("--"):
-                name = options.setdefault(word, [])
-            elif options:
-                name.append(word)
-        script = (self.folder / "workflow/scripts" / Path(words[1]).name).read_text()
-        outputs = re.search(r"outputs=(?:\"([^\"]*)\"|OUTPUTS)|OUTPUTS = \"([^\"]*)\"", script)
-        found = re.search(r'OUTPUTS = "([^"]*)"', script) or outputs
-        made = {f"--{name.rstrip('?')}" for name in (found[1] or "").split()}
-        return [word for option, values in options.items() if option not in made for word in values]
+        names = re.search(r'(?:outputs=|OUTPUTS = )"([^"]+)"', (scripts / f"{rule}.py").read_text())[1].split()
+        self.outputs = [self.folder / words[words.index(f"--{name}") + 1] for name in names]
 
     def start(self, prefix: str = "") -> subprocess.Popen:
         return subprocess.Popen(
@@ -160,6 +145,7 @@ def test_a_vanished_model_is_prepared_again_or_named(finished, tmp_path):
     assert code != 0
     assert "resources/models/tiny" in script.log.read_text().splitlines()[-1]
     (study.folder / "resources/models/tiny/manifest.json").unlink()
+    (study.folder / "results/small/tiny/evaluations/colocated/seed0/mini_arc.json").unlink(missing_ok=True)
     assert "prepare_model" in {job.split()[0] for job in study.would_run("evaluate")}
 
 

@@ -96,9 +96,17 @@ def select(**lists) -> dict:
 
 
 PAIRS = {"check_pairs", "check_tokens", "check_contamination", "select_layers sensitive"}
-PROFILED = {"profile_layers sensitivity_all", "profile_layers rope_output", "correlate_profiles", "resample_items"}
-PROFILED |= {"score_metrics"}
-TORCH = {"fetch_model", "prepare_model", "describe_model", "check_tokens", "select_layers sensitive"}
+PROFILED = {"profile_layers rope_output", "correlate_profiles", "resample_items", "score_metrics"}
+SHOWN = "controls correlation correlation_matrix profiles regret specification_curve stability".split()
+PROFILED |= {f"draw_figure {name}" for name in SHOWN}
+TORCH = {
+    "profile_layers sensitivity_all",
+    "fetch_model",
+    "prepare_model",
+    "describe_model",
+    "check_tokens",
+    "select_layers sensitive",
+}
 TORCH |= {"select_layers middle"}
 
 CHANGES = {
@@ -138,7 +146,7 @@ CHANGES = {
     ),
     "GARFA module": (
         append("src/colocate/rope.py", "\nEXTRA = 1\n"),
-        trained(*ARMS) | evaluated("base"),
+        trained(*ARMS) | evaluated("base") | PROFILED,
     ),
     "a comment": (append("src/colocate/training.py", "\n# Another comment.\n"), set()),
     "a docstring": (edit("src/colocate/training.py", '"""Training runs', '"""All training runs'), set()),
@@ -193,9 +201,8 @@ def test_edited_pairs_leave_adapters_as_they_are_where_the_layers_stay(finished,
     file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     in_one = study.would_run()
     assert in_one >= PAIRS | PROFILED | trained(*ARMS)
-    assert study.would_run("profiles") == (PAIRS - {"check_contamination"}) | {
-        job for job in PROFILED if job.startswith("profile_layers")
-    }
+    profiled = {"profile_layers sensitivity_all", "profile_layers rope_output"}
+    assert study.would_run("profiles") == (PAIRS - {"check_contamination"}) | profiled
     results = study.folder / "results/small/tiny"
     before = {path: path.read_bytes() for path in results.rglob("*") if path.suffix in (".csv", ".json")}
     study.snakemake("profiles")
