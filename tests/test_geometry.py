@@ -152,9 +152,9 @@ def test_geometry_needs_no_torch_and_little_time(tiny_llama):
 
 def test_geometry_that_differs_is_named(tiny_llama, tmp_path):
     wrong = GEOMETRY | {"n_kv_heads": 4}
-    with pytest.raises(InputError, match="geometry differs: n_kv_heads: found 2, expected 4$"):
+    with pytest.raises(InputError, match="geometry differs: n_kv_heads: found 2, expected 4 \\(by the config\\)"):
         models.load_model(tiny_llama, "float32", "cpu", geometry=wrong)
-    with pytest.raises(InputError, match="geometry differs: n_kv_heads: found 2, expected 4$"):
+    with pytest.raises(InputError, match="geometry differs: n_kv_heads: found 2, expected 4 \\(by the config\\)"):
         prepared(f"path:{tiny_llama}", tmp_path, geometry=wrong)
     with pytest.raises(InputError, match="found unknown heads; allowed: .*n_heads"):
         models.load_model(tiny_llama, "float32", "cpu", geometry={"heads": 4})

@@ -83,7 +83,7 @@ def test_a_model_of_several_cards_asks_for_them_in_every_job(checkout):
     said = checkout.snakemake("--dry-run", *PLAIN).stdout
     rules = said.split("\nrule ")[1:]
     cards = {rule.split(":")[0]: ("gpu=4" in rule, "gpu=1" in rule) for rule in rules if "gpu=" in rule}
-    model_rules = {"describe_model", "profile_layers", "train_arm", "evaluate_arm", "profile_arm"}
+    model_rules = {"describe_model", "profile_layers", "train_arm", "evaluate_arm", "measure_drift", "profile_arm"}
     assert {name for name, found in cards.items() if found == (True, False)} == model_rules
 
 

