@@ -227,7 +227,7 @@ def test_the_policy_names_the_pages_own_scripts_and_nothing_else(html):
     allowed = set(re.findall(r"'sha256-([^']+)'", scripts.policy()))
     texts = re.findall(r'<script type="module">(.*?)</script>', html, re.DOTALL)
     assert {base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts} == allowed
-    assert len(allowed) == 3
+    assert len(allowed) == 4
     policy = tree.xpath("//meta[@http-equiv='Content-Security-Policy']/@content")[0]
     assert policy == scripts.policy()
     assert policy.startswith("default-src 'none'; script-src 'sha256-")

@@ -49,7 +49,7 @@ def test_what_a_mirror_lacks_is_named(checkout, mirror):
     checkout.overlay("study", STUDY | {"datasets_root": str(mirror)})
     done = checkout.snakemake("-n", check=False)
     assert done.returncode
-    assert "datasets_root:" in done.stdout
+    assert "datasets_root" in done.stdout
     assert "has no data set openai/gsm8k; put it there as" in done.stdout
 
 

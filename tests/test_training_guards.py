@@ -83,7 +83,7 @@ def test_examples_that_are_too_long_are_left_out_and_counted(tiny_llama, mixture
         ({"schedule": "step"}, "training.schedule: found 'step', allowed: cosine, linear, constant"),
         ({"warmup": 2}, "training.warmup: found 2, allowed: 0 to 1"),
         ({"clip": float("nan")}, "training.clip: found nan"),
-        ({"lr": 1}, "training.lr: unknown key, allowed: chat_template, check"),
+        ({"lr": 1}, "training.lr: unknown key, allowed: attention, chat_template, check"),
     ],
 )
 def test_bad_settings_are_named(settings, says):

@@ -40,6 +40,7 @@ DEFAULT_JOBS = {
     "collect_compute": 1,
     "draw_figure": len(FIGURES),
     "write_report": 1,
+    "describe_run": 1,
 }
 
 

@@ -19,11 +19,11 @@ cards=$(tr -cd ',' <<<"${CUDA_VISIBLE_DEVICES:?this allocation has no GPU: ask f
 cards=$(((cards + 1) * ${COLOCATE_GPU_SHARE:-1}))
 
 export PATH="$PWD/.venv/bin:$PATH" COLOCATE_COMMAND="sbatch profiles/allocation/job.sh"
+trap '[ -n "${!:-}" ] || exit 130; kill -INT $! 2>/dev/null' INT TERM
 # With job control, or bash starts what runs in the background with SIGINT ignored.
 set -m
 snakemake --profile profiles/allocation --resources "gpu=$cards" "$@" &
 driver=$!
-trap 'kill -INT $driver 2>/dev/null' INT TERM
 # A signal ends `wait` early: wait until the driver is gone.
 while kill -0 $driver 2>/dev/null; do wait $driver && status=0 || status=$?; done
 exit "${status:-1}"
