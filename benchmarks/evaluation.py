@@ -354,11 +354,13 @@ def imports(adapter: Path | None, datasets: Path, model: Path) -> list[str]:
 
 def make_adapter(folder: Path, source: Path = MODEL) -> Path:
     """A plain LoRA adapter, which both sides can load."""
-    from colocate import adapters, models
+    from colocate import adapters, files, models
     from colocate.budget import AdapterSpec
 
     model = models.load_model(source, "float32", "cpu")
     adapters.save(adapters.adapt(model, AdapterSpec((0, 1, 2), (), 8, 16, ("q_proj", "v_proj"))), folder)
+    written = {path.name: files.sha256(path) for path in folder.glob("adapter_*")}
+    files.write_json(folder / "manifest.json", {"sha256": written})
     return folder
 
 

@@ -94,6 +94,8 @@ def check_places(folders: Iterable[str | Path], least_free: int = LEAST_FREE) ->
 def verify(manifest: str | Path) -> None:
     """InputError unless each file that a manifest {"sha256": {name: digest}} lists is beside it, as it was written."""
     manifest = Path(manifest)
+    if not manifest.is_file():
+        raise InputError(f"{manifest}: is missing, and with it the digests of the files beside it")
     for name, expected in read_json(manifest)["sha256"].items():
         path = manifest.with_name(name)
         if not path.is_file() or sha256(path) != expected:

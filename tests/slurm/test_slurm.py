@@ -13,7 +13,7 @@ from studies import finish, jobs, rule_of, start
 
 pytest_plugins = ["slurm_fixtures"]
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "SLURM is here")]
-GPU_RULES = ("describe_model", "profile_layers", "train_arm", "evaluate_arm", "profile_arm")
+GPU_RULES = ("describe_model", "profile_layers", "train_arm", "evaluate_arm", "measure_drift", "profile_arm")
 
 
 def test_a_study_runs_green_to_its_report(green):
