@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from colocate import models
+from colocate.drift import kl_to_base
 from colocate.errors import InputError
 from colocate.evaluation.chance import check_paired, mark
-from colocate.evaluation.drift import kl_to_base
 from colocate.pairs import Text
 from colocate.profiles.compared import Compared
 from evaluating import adapted_model, run

@@ -14,11 +14,12 @@ from finished import OVERLAY
 
 pytestmark = pytest.mark.slow
 ARMS = ["colocated", "mid_block", "garfa_sensitive"]  # LoRA and GARFA, LoRA, GARFA
-RECORD = {"record_config", "write_report"}  # any change of the config
-COMPARED = {"contrast_arms", "judge_claims", "recommend_layers", "compare_models", "write_report"}
-COMPARED |= {"draw_figure benchmarks", "draw_figure arms", "collect_compute"}
-LEARNED = {"draw_figure training", "draw_figure alphas"}
-ALL_FIGURES = {f"draw_figure {name}" for name in FIGURES} | {"write_report"}
+REPORT = {"write_report", "describe_run"}
+RECORD = {"record_config"} | REPORT  # any change of the config
+COMPARED = {"contrast_arms", "compare_base", "judge_claims", "recommend_layers", "compare_models"} | REPORT
+COMPARED |= {f"draw_figure {name}" for name in ("arms", "benchmarks", "forgetting", "heatmap")} | {"collect_compute"}
+LEARNED = {"draw_figure training", "draw_figure alphas", "draw_figure changes"}
+ALL_FIGURES = {f"draw_figure {name}" for name in FIGURES} | REPORT
 
 
 def evaluated(*arms: str, seed: int = 0, benchmark: str = "mini_arc") -> set[str]:
@@ -28,7 +29,8 @@ def evaluated(*arms: str, seed: int = 0, benchmark: str = "mini_arc") -> set[str
 def trained(*arms: str, seed: int = 0) -> set[str]:
     """Training and what is measured and drawn of it; resolving comes before and is not in here."""
     runs = {f"train_arm {arm} seed {seed}" for arm in arms} | evaluated(*arms, seed=seed)
-    return runs | {f"profile_arm {arm} seed {seed} weight_change" for arm in arms} | LEARNED | COMPARED
+    measured = {f"profile_arm {arm} seed {seed} weight_change" for arm in arms}
+    return runs | measured | {f"measure_drift {arm} seed {seed}" for arm in arms} | LEARNED | COMPARED
 
 
 def resolved(*arms: str, seed: int = 0) -> set[str]:
@@ -97,7 +99,8 @@ def select(**lists) -> dict:
 
 PAIRS = {"check_pairs", "check_tokens", "check_contamination", "select_layers sensitive"}
 PROFILED = {"profile_layers rope_output", "correlate_profiles", "resample_items", "score_metrics"}
-SHOWN = "controls correlation correlation_matrix profiles regret specification_curve stability".split()
+SHOWN = "controls correlation correlation_matrix layer_gain profiles regret selection specification_curve".split()
+SHOWN += ["stability", "twins", "variance"]
 PROFILED |= {f"draw_figure {name}" for name in SHOWN}
 TORCH = {
     "profile_layers sensitivity_all",
@@ -139,7 +142,7 @@ CHANGES = {
     "reorder keys": (reorder, set()),
     "a price": (config({"prices": {"gpu_hour": 3.0}}), RECORD | {"collect_compute", "compare_models"}),
     "a figure's style": (append("src/colocate/figures/style.py", "\nEXTRA = 1\n"), ALL_FIGURES),
-    "one figure": (append("src/colocate/figures/alphas.py", "\nEXTRA = 1\n"), {"draw_figure alphas", "write_report"}),
+    "one figure": (append("src/colocate/figures/alphas.py", "\nEXTRA = 1\n"), {"draw_figure alphas"} | REPORT),
     "evaluation module": (
         append("src/colocate/evaluation/scoring.py", "\nEXTRA = 1\n"),
         evaluated("base", *ARMS) | COMPARED,
@@ -186,7 +189,7 @@ def test_an_added_model_runs_its_own_jobs_alone(finished, tmp_path):
     study = finished.clone(tmp_path / "clone", links=True)
     entry = yaml.safe_load((study.folder / "config/small.yaml").read_text())["models"]["tiny"]
     study.overlay("change", select(models=["tiny", "second"]) | {"models": {"second": entry}})
-    shared = {"record_config", "write_report", "collect_compute", "compare_models"}
+    shared = RECORD | {"collect_compute", "compare_models"}
     found = study.would_run()
     assert {job for job in found if "second" not in job.split()} == shared
     assert {f"train_arm second {arm} seed 0" for arm in ARMS} <= found

@@ -1,7 +1,7 @@
 """Measure how far a trained arm's next-token distributions are from base on neutral text."""
 
 from colocate import adapters, files, models
-from colocate.evaluation.drift import kl_to_base
+from colocate.drift import kl_to_base
 from colocate.pairs import read_texts
 from colocate.profiles.compared import Compared
 from colocate.provenance import Job

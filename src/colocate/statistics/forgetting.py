@@ -3,7 +3,7 @@
 arm, benchmark, outcome   one row for each outcome of each benchmark (the contrast arm - base, see
                           colocate.statistics.contrasts), and one for neutral text: benchmark `neutral_kl`, outcome `kl`
 difference                arm - base; of `neutral_kl` the mean over texts of the KL to base in nats a token
-                          (colocate.evaluation.drift), which is 0 for base itself
+                          (colocate.drift), which is 0 for base itself
 ci_low, ci_high           95 %; of `neutral_kl` a t interval over texts, each the mean over seeds, cut off at 0: it
                           speaks of these adapters and of other texts of the same kinds
 p                         of no difference; none for `neutral_kl`: no trained arm has a KL of exactly 0
