@@ -56,14 +56,14 @@ def copy(tiny_llama, tmp_path) -> Path:
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     """Folder of the real SmolLM2-135M-Instruct as the workflow prepares it."""
-    from colocate import models
+    from colocate import downloads, preparation
 
     entry = yaml.safe_load((ROOT / "config/config.yaml").read_text())["models"]["smollm2-135m"]
     download, folder = ROOT / "resources/downloads/smollm2-135m", ROOT / "resources/models/smollm2-135m"
     if not (folder / "manifest.json").exists():
         if not (download / "download.json").exists():
-            models.fetch_model(entry["source"], download, sha256=entry["sha256"])
-        models.prepare_model(entry["source"], download, folder, geometry=entry["geometry"])
+            downloads.fetch_model(entry["source"], download, sha256=entry["sha256"])
+        preparation.prepare_model(entry["source"], download, folder, geometry=entry["geometry"])
     return folder
 
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from colocate import cluster, config, driver, mixtures, models, pairs, suggest
+from colocate import cluster, config, downloads, driver, mixtures, models, pairs, preparation, suggest
 from colocate.errors import InputError
 from conftest import ROOT
 from tiny import GEOMETRY, edit_config
@@ -104,8 +104,10 @@ def model(break_it: Callable[[Path], None], **geometry) -> Callable[[Place], Non
     def cause(place: Place) -> None:
         break_it(place.model)
         source = f"path:{place.model}"
-        models.fetch_model(source, place.folder / "download")
-        models.prepare_model(source, place.folder / "download", place.folder / "plain", geometry=GEOMETRY | geometry)
+        downloads.fetch_model(source, place.folder / "download")
+        preparation.prepare_model(
+            source, place.folder / "download", place.folder / "plain", geometry=GEOMETRY | geometry
+        )
 
     return cause
 
@@ -190,7 +192,7 @@ def no_bitsandbytes(place: Place) -> None:
 
 def offline(place: Place) -> None:
     place.patch.setenv("HF_HUB_OFFLINE", "1")
-    models.fetch_model("hf:someone/something", place.folder / "download", revision="0" * 40)
+    downloads.fetch_model("hf:someone/something", place.folder / "download", revision="0" * 40)
 
 
 def running_already(place: Place) -> None:

