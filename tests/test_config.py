@@ -283,3 +283,12 @@ def test_every_key_has_a_description_and_the_readme_holds_them_all():
 
     written = (ROOT / "config/README.md").read_text()
     assert written == make_readme.INTRODUCTION + config_schema.reference_table(), "run python config/make_readme.py"
+
+
+def test_the_digest_of_a_file_is_that_of_its_values(tmp_path):
+    texts = ["a: 1\nb: {c: 2, d: [1, 2]}\n", "# words\nb:\n  d: [1, 2]\n  c: 2\na: 1\n", "a: 1\nb: {c: 2, d: [2, 1]}\n"]
+    found = []
+    for text in texts:
+        (tmp_path / "file.yaml").write_text(text)
+        found.append(config_files.digest(tmp_path / "file.yaml"))
+    assert found[0] == found[1] != found[2]

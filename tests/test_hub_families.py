@@ -115,7 +115,8 @@ def test_what_the_cache_lacks_is_named_where_the_machine_is_offline(tmp_path):
 
 def test_a_gated_family_says_whose_terms_to_accept(tmp_path):
     repository = make_repository("llama32-1b", tmp_path / "repository")
-    code = f"from colocate.downloads import fetch_model; fetch_model('hf:meta-llama/Llama-3.2-1B', {str(tmp_path / 'out')!r})"
+    out = str(tmp_path / "out")
+    code = f"from colocate.downloads import fetch_model; fetch_model('hf:meta-llama/Llama-3.2-1B', {out!r})"
     with serve(repository, "meta-llama/Llama-3.2-1B") as server:
         server.gated = "secret"
         refused = client(server, tmp_path / "home", code).stderr

@@ -4,6 +4,8 @@ YAML itself takes a key twice and silently keeps the last; here that is an error
 every start.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,6 +21,12 @@ def check(files: Iterable[str | Path]) -> None:
     for file in files:
         if problem := problem_of(file):
             raise InputError(problem)
+
+
+def digest(file: str | Path) -> str:
+    """sha256 of the values of a file, whatever the order of its keys, its comments and its layout."""
+    values = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def problem_of(file: str | Path) -> str:

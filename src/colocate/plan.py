@@ -211,8 +211,13 @@ def forecast(config: dict) -> dict[str, dict]:
 
     For every kind of device, since a forecast must not depend on the machine on which the workflow is parsed.
     """
-    rules = [rule for rule in RULES if rule in MODEL_RULES or rule in ("prepare_model", "describe_model")]
-    rules.append("correlate_profiles")
+    made = {
+        "gain_layer": config["select"]["layer_gain"],
+        "tune_arm": config["training"]["tuning"]["lr_lora"] or config["training"]["tuning"]["lr_garfa"],
+        "make_pairs": config["pairs"]["made"],
+    }
+    rules = [rule for rule in MODEL_RULES if made.get(rule, True)]
+    rules = ordered(dict.fromkeys([*rules, "prepare_model", "describe_model", "correlate_profiles"], 1))
     kinds = ("cuda", "float32", "bfloat16")
     expected = {rule: {kind: modelled_seconds(rule, config, kind) for kind in kinds} for rule in rules}
     return {"expected": expected, "stages": {rule: stage_of(rule) for rule in rules}}

@@ -12,8 +12,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from colocate import config as configuration
-from colocate import cluster, devices, digests, driver, figures, files, gain, hub_data, layer_sets, plan
-from colocate import progress_table, tuning
+from colocate import cluster, config_files, devices, digests, driver, figures, files, gain, hub_data, layer_sets
+from colocate import plan, progress_table, tuning
 from colocate import pairs as data_of_pairs
 from colocate.errors import InputError
 from colocate.figures import FIGURES

@@ -203,4 +203,5 @@ def report_settings() -> dict:
         "results": RESULTS,
         "models": {model: selection(model) for model in SELECT["models"]},
         "aliases": aliases,
+        "default": config_files.digest("config/config.yaml"),
     }
