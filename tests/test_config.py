@@ -6,7 +6,7 @@ import sys
 import pytest
 import yaml
 
-from colocate import config, config_schema
+from colocate import config, config_files, config_schema
 from colocate.errors import InputError
 from colocate.profiles import METRICS
 from conftest import ROOT
