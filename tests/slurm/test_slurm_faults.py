@@ -96,7 +96,7 @@ def disturbed(cluster, tiny_llama, tmp_path_factory):
         seen["numbers"] |= {"late": trainings["colocated"]["JobID"], "lost": trainings["mid_block"]["JobID"]}
         cluster.run("scontrol", "update", f"JobId={seen['numbers']['late']}", "EndTime=now+1")
         node, old = trainings["mid_block"]["NodeList"], held["mid_block"]
-        cluster.kill(f"slurmd.{node}")  # the job and its processes live on, stopped for now
+        cluster.kill(f"slurmd.{node}")  # the job and its processes live on, stopped
         cluster.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
 
         def retrained():
