@@ -104,8 +104,6 @@ SHOWN += ["stability", "twins", "variance"]
 PROFILED |= {f"draw_figure {name}" for name in SHOWN}
 TORCH = {
     "profile_layers sensitivity_all",
-    "fetch_model",
-    "prepare_model",
     "describe_model",
     "check_tokens",
     "select_layers sensitive",
