@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FIXED, PER_SEED = 45, 63  # jobs of the default study: 171 with two seeds
+FIXED, PER_SEED = 53, 70  # jobs of the default study: 193 with two seeds
 START_TARGET, LARGE_TARGET, JOB_TARGET = 4.0, 25.0, 0.5  # seconds: default study, 10,000 jobs, one light job
 LIGHT_JOB = "reanalyse_print"
 

@@ -3,14 +3,24 @@
 from colocate import needs, rates, spending
 
 
+@functools.cache
+def asked(ask, name: str, job: tuple, attempt: int) -> int:
+    """What a job asks for; the same for all of its kind, of which a study can have thousands."""
+    return ask(name, STUDY, dict(job), attempt)
+
+
+def kind(wildcards) -> tuple:
+    return tuple((key, value) for key, value in wildcards.items() if key not in ("seed", "layer", "rate"))
+
+
 def memory(name: str):
     """mem_mb of the jobs of one name, their estimated peak and a margin; half as much more on each further attempt."""
-    return lambda wildcards, attempt: needs.ask_mib(name, STUDY, dict(wildcards.items()), attempt)
+    return lambda wildcards, attempt: asked(needs.ask_mib, name, kind(wildcards), attempt)
 
 
 def minutes(name: str):
     """runtime, three times the estimate, 30 minutes at least where a model runs; twice as much on each attempt."""
-    return lambda wildcards, attempt: needs.ask_minutes(name, STUDY, dict(wildcards.items()), attempt)
+    return lambda wildcards, attempt: asked(needs.ask_minutes, name, kind(wildcards), attempt)
 
 
 def check_cards() -> None:
