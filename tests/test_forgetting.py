@@ -86,6 +86,8 @@ def test_the_scripts_measure_drift_of_an_adapter_and_join_it(tiny_llama, tmp_pat
             if "lora_B" in name:
                 parameter.data.fill_(change)
         adapters.save(adapted, folder)
+        digests = {path.name: files.sha256(path) for path in folder.iterdir()}
+        files.write_json(folder / "manifest.json", {"sha256": digests})
         out = {name: tmp_path / f"evaluations/{arm}/seed0/neutral_kl{end}" for name, end in
                (("neutral_kl", ".csv"), ("run", ".run.json"))}  # fmt: skip
         inputs = {"model": tiny_llama / "manifest.json", "adapter": folder / "adapter_model.safetensors"}

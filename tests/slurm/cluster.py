@@ -139,6 +139,19 @@ class Cluster:
         daemon.send_signal(number)
         daemon.wait(20)
 
+    def wait_saved(self) -> None:
+        """The controller has written all that it knows: it saves a few seconds late, and what ends in between it forgets."""
+        kept, last, changed = self.home / "state/job_state", None, 0.0
+
+        def saved() -> bool:
+            nonlocal last, changed
+            states = {(job["JobID"], job["State"]) for job in self.jobs()}
+            if states != last:
+                last, changed = states, time.time()
+            return kept.exists() and kept.stat().st_mtime > changed or time.time() > changed + 8
+
+        _until(saved, "the controller has saved its state", 60)
+
     def stop(self) -> None:
         if "slurmctld" in self.daemons:
             # Jobs first: a job's step daemon would outlive slurmd.

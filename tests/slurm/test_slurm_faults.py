@@ -88,6 +88,7 @@ def disturbed(cluster, tiny_llama, tmp_path_factory):
 
         held = hold_at_checkpoint(checkout, ["colocated", "mid_block"], driver)
         trainings = {arm: running(checkout, cluster, "train_arm", arm) for arm in held}
+        cluster.wait_saved()
         cluster.kill("slurmctld")
         time.sleep(OUTAGE)
         cluster.start_controller()
@@ -145,7 +146,7 @@ def test_each_job_was_repeated_as_often_as_it_had_failed_and_no_more(disturbed):
     attempts = defaultdict(list)
     for job in disturbed["jobs"]:
         attempts[job["Comment"]].append(job["State"])
-    assert {states[-1] for states in attempts.values()} == {"COMPLETED"}
+    assert {states[-1] for states in attempts.values()} == {"COMPLETED"}, dict(attempts)
     assert sorted(len(states) for states in attempts.values() if len(states) > 1) == [2, 2, 2, 2]
     assert all(states.count("COMPLETED") == 1 for states in attempts.values())
 
