@@ -54,6 +54,34 @@ def test_what_is_not_understood_is_left_to_the_stock_backend():
     assert "differ by" in disagreement(wrong)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_rounding_to_bfloat16_is_no_disagreement(smollm2, seed):
+    """The real model, with adapters that move its log-probabilities further than training does."""
+    from colocate import adapters, models
+    from colocate.budget import AdapterSpec
+
+    torch.manual_seed(seed)
+    layers = tuple(sorted(torch.randperm(30)[:8].tolist()))
+    spec = AdapterSpec(layers, layers, 16, 32, ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"))
+    adapted = adapters.adapt(models.load_model(smollm2, "bfloat16", "cpu"), spec).eval()
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.02)
+    assert disagreement(Passes(adapted)) == ""
+
+
+@pytest.mark.slow
+def test_in_bfloat16_a_wrong_beginning_is_a_disagreement(smollm2, monkeypatch):
+    from colocate import models
+
+    passes = Passes(models.load_model(smollm2, "bfloat16", "cpu"))
+    prefix = passes.prefix
+    monkeypatch.setattr(passes, "prefix", lambda ids: prefix(ids[1:]))  # without its first token
+    assert "differ by" in disagreement(passes)
+
+
 def test_the_stock_backend_then_gives_the_answers(tiny_llama, monkeypatch):
     from colocate import models
     from colocate.evaluation import backend

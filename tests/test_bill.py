@@ -1,6 +1,7 @@
 """The bill before a run: sums by stage, arm and seed, wall time, disk, what claims need; forecast against actual."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -215,6 +216,21 @@ def test_forecast_and_actual_of_each_rule(study, tmp_path):
     assert (evaluate["forecast_seconds"], evaluate["gpu_seconds"], evaluate["joules"]) == (20, 400, 6000)
     assert evaluate["utilisation"] == pytest.approx((0.5 * 100 + 0.9 * 300) / 400)
     assert evaluate["cost"] == pytest.approx(400 * 3.6 / 3600)
+
+
+def test_what_jobs_ran_on_and_when(tmp_path):
+    one = record(tmp_path, "a", device="cpu", versions={"torch": "2.13.0", "numpy": "2.4.6"}, host_machine="x86_64")
+    two = record(tmp_path, "b", device="cpu", versions={"torch": "2.12.0"}, host_machine="x86_64", seconds=50.0)
+    host = record(tmp_path, "c", device=None, versions={"numpy": "2.4.6"}, seconds=1.0)
+    for path, end in ((one, 1_000_000), (two, 1_000_500), (host, 1_000_100)):
+        os.utime(path, (end, end))
+    found = compute.environment([one, two, host])
+    assert found["versions"] == {"numpy": ["2.4.6"], "torch": ["2.12.0", "2.13.0"]}
+    assert [(kind["host_machine"], kind["device"], kind["jobs"]) for kind in found["machines"]] == [("x86_64", "cpu", 2)]
+    assert found["begin"] == "1970-01-12T13:45:00+00:00"  # 1,000,000 s less the 100 s of its job
+    assert found["end"] == "1970-01-12T13:55:00+00:00"
+    with pytest.raises(InputError, match="no run record"):
+        compute.environment([])
 
 
 def test_records_of_before_say_nothing_of_utilisation(study, tmp_path):

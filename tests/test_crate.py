@@ -1,15 +1,18 @@
 """The RO-Crate of a run, read again: its profile is kept, digests are right, nothing private is inside."""
 
-import os
 import zipfile
 
 import pytest
 
 from colocate import crate
 from colocate.errors import InputError
-from colocate.files import sha256, write_json, write_text
+from colocate.files import sha256, write_text
 
-RUN = {"versions": {"torch": "2.13.0", "numpy": "2.4.6"}, "seconds": 100.0}
+ENVIRONMENT = {
+    "versions": {"numpy": ["2.4.6"], "torch": ["2.12.0", "2.13.0"]},
+    "begin": "1970-01-12T13:45:00+00:00",
+    "end": "1970-01-12T13:55:00+00:00",
+}
 
 
 @pytest.fixture
@@ -21,10 +24,6 @@ def checkout(tmp_path, monkeypatch):
     write_text("results/toy/tiny/evaluations/base/seed0/gpqa.items.parquet", "CANARY\n")
     write_text("results/toy/compute.csv", "rule\ntrain_arm\n")
     write_text("reports/toy.html", "<!doctype html>")
-    write_json("results/toy/a.run.json", RUN)
-    write_json("results/toy/b.run.json", RUN | {"versions": {"torch": "2.12.0"}, "seconds": 50.0})
-    os.utime("results/toy/a.run.json", (1_000_000, 1_000_000))
-    os.utime("results/toy/b.run.json", (1_000_500, 1_000_500))
     return tmp_path
 
 
@@ -41,7 +40,7 @@ def describe(**changes):
         "workflow": ["Snakefile", "workflow/rules/train.smk"],
         "inputs": ["results/toy/config.yaml", "data/pairs/tasks.jsonl"],
         "outputs": OUTPUTS,
-        "records": ["results/toy/a.run.json", "results/toy/b.run.json"],
+        "environment": ENVIRONMENT,
     }
     crate.describe("toy-crate.zip", "toy", **(values | changes))
 
@@ -75,8 +74,8 @@ def test_the_run_has_its_instrument_inputs_outputs_and_times(read):
     assert action["instrument"] is read.mainEntity
     assert ids(action["object"]) == ["results/toy/config.yaml", "data/pairs/tasks.jsonl"]
     assert ids(action["result"]) == OUTPUTS[:2] + [f"#{path}" for path in OUTPUTS[2:]]
-    assert action["startTime"] == "1970-01-12T13:45:00+00:00"
-    assert action["endTime"] == "1970-01-12T13:55:00+00:00"
+    assert action["startTime"] == ENVIRONMENT["begin"]
+    assert action["endTime"] == ENVIRONMENT["end"]
     assert action.get("agent") is None
 
 
@@ -104,7 +103,6 @@ def test_software_has_all_versions_that_ran(read):
         ({"outputs": ["reports/absent.html"]}, "reports/absent.html: no such file"),
         ({"inputs": ["/etc/hostname"]}, "not a path inside the checkout"),
         ({"inputs": ["../outside.csv"]}, "not a path inside the checkout"),
-        ({"records": []}, "no run record"),
     ],
 )
 def test_what_cannot_be_described_is_named(checkout, changes, message):

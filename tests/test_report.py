@@ -22,6 +22,13 @@ CONFIG = {
     "select": {"models": [synthetic.MODEL]},
     "benchmarks": {name: {"task": name, "source": "builtin"} for name in synthetic.BENCHMARKS},
 }
+ENVIRONMENT = {
+    "versions": {"numpy": ["2.4.6"], "torch": ["2.12.0", "2.13.0"]},
+    "machines": [
+        {"host_machine": "x86_64", "gpu_name": "H200", "device": "cuda", "dtype": "bfloat16", "threads": 2, "jobs": 7},
+        {"host_machine": None, "gpu_name": None, "device": "cpu", "dtype": "float32", "threads": 1, "jobs": 3},
+    ],
+}
 WRITE = {"config": CONFIG, "aliases": {"the_same_again": "random"}}
 
 
@@ -30,8 +37,7 @@ def study(tmp_path_factory):
     folder = synthetic.make_study(tmp_path_factory.mktemp("report"))
     inputs = load_inputs(folder / synthetic.MODEL, select=SELECT)
     synthetic.draw_figures(folder / synthetic.MODEL, inputs)
-    write_json(folder / "a.run.json", {"versions": {"torch": "2.13.0", "numpy": "2.4.6"}})
-    write_json(folder / "b.run.json", {"versions": {"torch": "2.12.0"}})
+    write_json(folder / "environment.json", ENVIRONMENT)
     return folder
 
 
@@ -43,8 +49,8 @@ def inputs(study):
 @pytest.fixture(scope="module")
 def page(study):
     out = study.parents[1] / "reports/synthetic.html"
-    records, claims = [study / "a.run.json", study / "b.run.json"], study / synthetic.MODEL / "statistics/claims.csv"
-    report.write_report(study, {synthetic.MODEL: SELECT}, out, records=records, claims=claims, **WRITE)
+    claims = study / synthetic.MODEL / "statistics/claims.csv"
+    report.write_report(study, {synthetic.MODEL: SELECT}, out, claims=claims, **WRITE)
     return lxml.html.fromstring(out.read_text(encoding="utf-8"))
 
 
@@ -146,6 +152,13 @@ def test_budget_compute_and_power_carry_units(page):
 
 def test_versions_that_differ_between_jobs_are_both_shown(page):
     assert cells(page, "Software of the jobs") == {"numpy": ["2.4.6"], "torch": ["2.12.0, 2.13.0"]}
+
+
+def test_each_kind_of_machine_is_shown_with_its_jobs(page):
+    assert cells(page, "Machines of the jobs") == {
+        "x86-64 with H200": ["cuda", "bfloat16", "2", "7"],
+        "unknown": ["cpu", "float32", "1", "3"],
+    }
 
 
 def test_config_aliases_contamination_and_limits_are_there(page):

@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import browser
 import synthetic
+from axe import axe, violations  # noqa: F401
+from browser import chromium  # noqa: F401
 from colocate.errors import InputError
 from colocate.files import write_csv, write_json
 from colocate.report import compare
@@ -118,3 +121,18 @@ def test_what_cannot_be_compared_is_named(root, capsys):
         compare.load([], root / "results")
     assert compare.main(["../a"]) == 1
     assert "without slashes" in capsys.readouterr().err
+
+
+@browser.needs_chromium
+@pytest.mark.parametrize("width", browser.WIDTHS)
+def test_the_coefficients_can_be_explored(chromium, axe, root, width):  # noqa: F811
+    browser.visit(chromium, compare.write_comparison(["a", "b"], root), browser.WIDTHS[width])
+    chromium.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    points = "return document.querySelectorAll('.chart svg .mark-symbol path').length"
+    assert browser.wait_for(chromium, points) == len(SHIFT) + 1  # and their mean
+    choice = "const s = document.querySelector('.chart select'); s.value = 'qwen'; s.dispatchEvent(new Event('change'))"
+    chromium.execute_script(choice)
+    assert browser.wait_for(chromium, points.replace("length", "length == 2")) is True
+    assert violations(chromium, axe) == []
+    assert chromium.get_log("browser") == []
+    assert browser.requests(chromium) == []

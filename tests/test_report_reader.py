@@ -142,6 +142,20 @@ def test_without_scripts_every_table_is_there_and_no_dead_control_is(chromium, p
         chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
+def test_tables_folded_on_screen_stand_open_on_paper(chromium, page):  # noqa: F811
+    shown = """return [...document.querySelectorAll('details:not([open], .explore, .pairs, .differing) :is(table, pre)')]
+        .map(x => x.checkVisibility({contentVisibilityAuto: true, visibilityProperty: true}))"""
+    browser.visit(chromium, page, browser.A4)
+    on_screen = chromium.execute_script(shown)
+    browser.visit(chromium, page, browser.A4, media="print")
+    on_paper = chromium.execute_script(shown)
+    assert len(on_screen) == len(on_paper) > 8
+    assert not any(on_screen)
+    assert all(on_paper)
+    assert chromium.execute_script("return document.documentElement.scrollWidth") <= browser.A4
+    assert not chromium.find_element("css selector", "details.pairs table").is_displayed()  # as many as its data set has
+
+
 def test_it_prints_items_and_pairs_within_the_paper(chromium, page):  # noqa: F811
     browser.visit(chromium, page, browser.A4, media="print")
     chromium.execute_script(OPEN_ALL)

@@ -1,9 +1,11 @@
-"""The bill: one row a job, out of the run records.
+"""The bill, one row a job, and what the jobs ran on and when: out of the run records.
 
 Cost (colocate.prices) is worked out here and not in the jobs, so that a new price reruns nothing but this table.
 """
 
+from collections import Counter
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from colocate.errors import InputError
@@ -15,6 +17,7 @@ COLUMNS = [
     *("peak_memory_mib", "peak_gpu_memory_mib", "joules", "cost", "currency"),
     *("cpu_seconds", "gpu_utilisation"),
 ]
+MACHINE = ("host_machine", "gpu_name", "device", "dtype", "threads")  # what tells kinds of machine apart
 FORECAST = [
     *("rule", "stage", "jobs", "forecast_seconds", "seconds", "gpu_seconds", "joules", "forecast_cost", "cost"),
     *("currency", "utilisation"),
@@ -43,6 +46,33 @@ def collect(records: Iterable[str | Path], prices: dict):
         row |= {"peak_memory_mib": memory["cpu"], "peak_gpu_memory_mib": memory["gpu"]}
         rows.append(row | {"cost": cost(record, prices), "currency": prices["currency"]})
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def environment(records: Iterable[str | Path]) -> dict:
+    """What the jobs of these run records ran on, and when.
+
+    versions    {package: its versions over all records, sorted}
+    machines    [{host_machine, gpu_name, device, dtype, threads, jobs}]: kinds of machine, the one of most jobs first
+    begin, end  of the first and the last job, UTC, to the second: times at which records were written, less the
+                seconds each one holds. Files that were copied without their times keep durations, not dates
+    """
+    versions: dict[str, set[str]] = {}
+    kinds, times = Counter(), []
+    for path in records:
+        record, end = read_json(path), Path(path).stat().st_mtime
+        times.append((end - record.get("seconds", 0.0), end))
+        for package, version in record.get("versions", {}).items():
+            versions.setdefault(package, set()).add(version)
+        if record.get("device"):
+            kinds[tuple(record.get(key) for key in MACHINE)] += 1
+    if not times:
+        raise InputError("no run record: nothing tells when this study was run; run its jobs first")
+    begin, end = min(start for start, _ in times), max(end for _, end in times)
+    return {
+        "versions": {package: sorted(found) for package, found in sorted(versions.items())},
+        "machines": [dict(zip(MACHINE, kind, strict=True), jobs=jobs) for kind, jobs in kinds.most_common()],
+        **{name: datetime.fromtimestamp(t, UTC).isoformat(timespec="seconds") for name, t in (("begin", begin), ("end", end))},
+    }
 
 
 def forecast(table, expected: dict[str, dict[str, float]], stages: dict[str, str], prices: dict):

@@ -5,18 +5,14 @@ one CreateAction is the run: its `object` are the inputs, its `result` the outpu
 the first and last job. The workflow, the project's own data and the tables of the results come along; training data
 and answers item by item are named with their sha256 and size alone, since they may be large or not the project's to
 pass on. The manifest of an adapter holds the digests of its files. Who ran it is not known, and left out.
-
-Times are those at which the run records were written, less the seconds each one holds; a study whose files were copied
-without their times keeps the durations, not the dates.
 """
 
 import importlib.metadata
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 
 from colocate.errors import InputError
-from colocate.files import read_json, sha256
+from colocate.files import sha256
 
 PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": ("Process Run Crate", "0.5"),
@@ -51,21 +47,21 @@ def describe(
     workflow: Iterable[str | Path],
     inputs: Iterable[str | Path],
     outputs: Iterable[str | Path],
-    records: Iterable[str | Path],
+    environment: dict,
 ) -> None:
     """Write the crate of a study to the zip `out`.
 
     workflow    the Snakefile first, then the rules, scripts and profiles it is made of
     inputs      the config and the data that the run read
     outputs     what it wrote, the report first
-    records     run records: versions of the software, and times
+    environment versions of the software, begin and end of the run (`colocate.compute.environment`)
 
     All paths are relative to the checkout, and keep their names in the crate. InputError for one that is not.
     """
     from rocrate.rocrate import ROCrate
 
-    workflow, inputs, outputs, records = (_unique(paths) for paths in (workflow, inputs, outputs, records))
-    start, end = span(records)
+    workflow, inputs, outputs = (_unique(paths) for paths in (workflow, inputs, outputs))
+    start, end = environment["begin"], environment["end"]
     crate = ROCrate(version=VERSION)
     crate.metadata.extra_contexts.append(TERMS)
     crate.name = f"Colocate: the run of study {study}"
@@ -95,27 +91,9 @@ def describe(
     )
     crate.root_dataset.append_to("mentions", action)
     main["softwareRequirements"] = [
-        _software(crate, name, versions) for name, versions in sorted(software(records).items())
+        _software(crate, name, versions) for name, versions in sorted(environment["versions"].items())
     ]
     crate.write_zip(out)
-
-
-def span(records: Iterable[Path]) -> tuple[str, str]:
-    """When the first job of these run records began and the last one ended, UTC, to the second."""
-    times = [(path.stat().st_mtime - read_json(path).get("seconds", 0.0), path.stat().st_mtime) for path in records]
-    if not times:
-        raise InputError("no run record: nothing tells when this study was run; run its jobs first")
-    begin, end = min(start for start, _ in times), max(end for _, end in times)
-    return tuple(datetime.fromtimestamp(second, UTC).isoformat(timespec="seconds") for second in (begin, end))
-
-
-def software(records: Iterable[Path]) -> dict[str, list[str]]:
-    """{package: its versions over all records}."""
-    found: dict[str, set[str]] = {}
-    for path in records:
-        for package, version in read_json(path).get("versions", {}).items():
-            found.setdefault(package, set()).add(version)
-    return {package: sorted(versions) for package, versions in found.items()}
 
 
 def _unique(paths: Iterable[str | Path]) -> list[Path]:

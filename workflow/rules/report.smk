@@ -14,7 +14,7 @@ rule write_report:
         default=ancient("config/config.yaml"),  # its values count, not the order of its keys: in the settings
         claims="data/published/claims.csv",
         frozen="data/published/specification.yaml",
-        records=run_records(),
+        environment=f"{RESULTS}/environment.json",
         templates=TEMPLATES,
         figures=targets("figures"),
         per_item=per_item_files(),
@@ -36,7 +36,7 @@ rule write_report:
         code=code("write_report"),
         env=env("write_report"),
     shell:
-        command("write_report", "config default claims frozen records", "html")
+        command("write_report", "config default claims frozen", "html")
 
 
 rule describe_run:
@@ -45,7 +45,7 @@ rule describe_run:
         workflow=workflow_files(),
         data=data_files(),
         results=crate_files(),
-        records=run_records(),
+        environment=f"{RESULTS}/environment.json",
     output:
         crate=f"reports/{STUDY['study']}-crate.zip",
     log:
@@ -62,4 +62,4 @@ rule describe_run:
         code=code("describe_run"),
         env=env("describe_run"),
     shell:
-        command("describe_run", "report workflow data results records", "crate")
+        command("describe_run", "report workflow data results environment", "crate")

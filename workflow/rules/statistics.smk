@@ -299,6 +299,7 @@ rule collect_compute:
     output:
         table=annexed(f"{RESULTS}/compute.csv", "5. The study", "compute", table="compute"),
         forecast=annexed(f"{RESULTS}/forecast.csv", "5. The study", "forecast", table="forecast against actual"),
+        environment=f"{RESULTS}/environment.json",
     log:
         f"{LOGS}/collect_compute.log",
     benchmark:
@@ -313,4 +314,4 @@ rule collect_compute:
         code=code("collect_compute"),
         env=env("collect_compute"),
     shell:
-        command("collect_compute", "records", "table forecast")
+        command("collect_compute", "records", "table forecast environment")

@@ -1,9 +1,9 @@
 """Describe the run as an RO-Crate: one zip with workflow, inputs, results and report."""
 
-from colocate import crate
+from colocate import crate, files
 from colocate.provenance import Job
 
-INPUTS = "report workflow* data* results* records*"
+INPUTS = "report workflow* data* results* environment"
 
 with Job(__doc__, inputs=INPUTS, outputs="crate") as job:
     crate.describe(
@@ -12,5 +12,5 @@ with Job(__doc__, inputs=INPUTS, outputs="crate") as job:
         workflow=job.input.workflow,
         inputs=job.input.data,
         outputs=[job.input.report, *job.input.results],
-        records=job.input.records,
+        environment=files.read_json(job.input.environment),
     )

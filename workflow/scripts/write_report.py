@@ -5,7 +5,7 @@ import yaml
 from colocate import config, report
 from colocate.provenance import Job
 
-with Job(__doc__, inputs="config default claims frozen records*", outputs="html") as job:
+with Job(__doc__, inputs="config default claims frozen", outputs="html") as job:
     settings = job.settings
     merged, default = (
         yaml.safe_load(path.read_text(encoding="utf-8")) for path in (job.input.config, job.input.default)
@@ -17,7 +17,6 @@ with Job(__doc__, inputs="config default claims frozen records*", outputs="html"
         config=merged,
         default=config.complete(default),
         aliases=settings["aliases"],
-        records=job.input.records,
         claims=job.input.claims,
         frozen=job.input.frozen,
     )

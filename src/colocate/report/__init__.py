@@ -13,7 +13,6 @@ there (a figure, a table, a seed) is named in its place.
 """
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from colocate.errors import InputError
@@ -44,7 +43,6 @@ def write_report(
     *,
     config: dict,
     aliases: dict[str, str] | None = None,
-    records: Iterable[str | Path] = (),
     claims: str | Path | None = None,
     frozen: str | Path | None = None,
     default: dict | None = None,
@@ -55,7 +53,6 @@ def write_report(
     models      {model: {wildcard: names that this study selects}}, in the order shown
     config      the merged config of the study
     aliases     {arm: the arm that stands for it}: entries that say the same under two names
-    records     run records (`*.run.json`) whose package versions are listed
     claims      the file of published claims and rules, to name its sha256
     frozen      the file of the specification fixed beforehand, to name its sha256
     default     the config of the default study, to say what differs
@@ -79,7 +76,7 @@ def write_report(
         across=plain("The models side by side", read(results / "across_models.csv")),
         aliases={label(arm): label(first) for arm, first in (aliases or {}).items()},
         print_alone=print_alone.section(results),
-        method=method.section(results, compute, config, default, records, filter(None, (claims, frozen))),
+        method=method.section(results, compute, config, default, filter(None, (claims, frozen))),
         claims_digest=sha256(claims) if claims else None,
         theme=sorted(page.THEME.items()),
         scripts=scripts.scripts(),

@@ -260,7 +260,35 @@ def alphas(table):
     return dots.add_params(menu)
 
 
+def coefficients(table):
+    """The coefficient of each model (`colocate.statistics.across.compare`), a family or all, with the means over families."""
+    import altair as alt
+
+    every, means = "all", "mean over families"
+    named = table[table["r_dis"].notna()].assign(family=table["family"].fillna(means))
+    columns = ["model", "family", "attention", "n_params", "n_layers", "r_s", "r_dis", "ci_low", "ci_high", "p_depth"]
+    rows = _records(named, columns)
+    families = list(dict.fromkeys(row["family"] for row in rows if row["family"] != means))
+    menu = _menu([every, *families], "Family")
+    base = _chart(rows).properties(height=32 * max(3, len(rows)))
+    base = base.transform_filter((menu == every) | (alt.datum.family == menu) | (alt.datum.family == means))
+    y = alt.Y("model:N", sort=None, title=None, axis=alt.Axis(grid=False))
+    told = [alt.Tooltip(f"{name}:N", title=name) for name in ("model", "family", "attention")]
+    told += [_told("n_params", "parameters", ".3~s"), _told("n_layers", "layers"), _told("r_s", "as measured")]
+    told += [_told("r_dis", "without item noise"), *_bounds(), _told("p_depth", "p given depth")]
+    title = "rank correlation of sensitivity and RoPE influence, without item noise"
+    scale = alt.Scale(domain=[-1, 1], clamp=True)
+    line = base.mark_rule(strokeWidth=2).encode(alt.X("ci_low:Q", title=title, scale=scale), alt.X2("ci_high:Q"), y)
+    zero = alt.Chart(alt.InlineData(values=[{"at": 0}])).mark_rule(color="var(--muted)").encode(alt.X("at:Q", title=""))
+    shape = alt.condition(alt.datum.family == means, alt.value("diamond"), alt.value("circle"))
+    colour = alt.condition(alt.datum.family == means, alt.value("var(--red)"), alt.value("var(--blue)"))
+    dots = base.mark_point(filled=True, size=110, opacity=1).encode(
+        alt.X("r_dis:Q", title=title, scale=scale), y, shape=shape, color=colour, tooltip=told
+    )
+    return alt.layer(zero, line.encode(color=alt.value("var(--ink)")), dots).add_params(menu)
+
+
 CHARTS: dict[str, Callable] = {
     function.__name__: function
-    for function in (profiles, correlation, specification_curve, arms, training, changes, alphas)
+    for function in (profiles, correlation, specification_curve, arms, training, changes, alphas, coefficients)
 }

@@ -22,7 +22,7 @@ from colocate.errors import InputError
 from colocate.figures import style
 from colocate.figures.style import label
 from colocate.files import write_text
-from colocate.report import page, scripts
+from colocate.report import charts, page, scripts
 from colocate.report.table import Table
 from colocate.results import load_inputs
 from colocate.statistics import across
@@ -207,7 +207,8 @@ def _figure(table: pd.DataFrame) -> dict:
         "Rank correlation of sensitivity and RoPE influence without item noise, with its 95 % interval, largest model "
         "of a family last. Diamonds: means over families (random effects). No line where a model has no interval."
     )
-    return {"id": "figure-forest", "title": title, "caption": caption, "svg": svg, "chart": None, "files": []}
+    chart = charts.specification("coefficients", _by_size(table))
+    return {"id": "figure-forest", "title": title, "caption": caption, "svg": svg, "chart": chart, "files": []}
 
 
 def forest(table: pd.DataFrame):

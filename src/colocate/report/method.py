@@ -1,6 +1,5 @@
 """Section 7: how it was done. Definitions, data, contamination, settings, rules, versions, hardware, and the bill."""
 
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,11 +21,11 @@ def section(
     compute: pd.DataFrame,
     config: dict,
     default: dict | None,
-    records: Iterable[str | Path],
     rules: Iterable[str | Path],
 ) -> dict:
     """What section 7 shows of the study as a whole."""
-    records = [read_json(path) for path in records]
+    path = results / "environment.json"
+    ran = read_json(path) if path.is_file() else {"versions": {}, "machines": []}
     return {
         "definitions": definitions(config),
         "data": data(results, config),
@@ -34,8 +33,8 @@ def section(
         "changed": None if default is None else changed(config, default),
         "config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
         "rules": Table("Rules fixed before the run", ["file", "sha256"], [[str(path), sha256(path)] for path in rules]),
-        "versions": versions(records),
-        "hardware": hardware(records),
+        "versions": versions(ran["versions"]),
+        "hardware": hardware(ran["machines"]),
         "seeds": seeds(config),
         "compute": compute_by_rule(compute),
         "forecast": forecast(read(results / "forecast.csv")),
@@ -118,28 +117,19 @@ def _flat(value, key: str = "") -> dict[str, str]:
     return {name: text for part in inner for name, text in part.items()}
 
 
-def versions(records: list[dict]) -> Table:
-    """Packages and their versions over all run records; more than one version of a package is shown as such."""
-    found: dict[str, set[str]] = {}
-    for record in records:
-        for package, version in record.get("versions", {}).items():
-            found.setdefault(package, set()).add(version)
-    rows = [[package, ", ".join(sorted(found[package]))] for package in sorted(found)]
+def versions(found: dict[str, list[str]]) -> Table:
+    """Packages and their versions over all jobs; more than one version of a package is shown as such."""
+    rows = [[package, ", ".join(found[package])] for package in sorted(found)]
     return Table("Software of the jobs", ["package", "version"], rows)
 
 
-def hardware(records: list[dict]) -> Table:
+def hardware(machines: list[dict]) -> Table:
     """Kinds of machine that jobs ran on: processor, device, number type, threads."""
-    keys = ("host_machine", "gpu_name", "device", "dtype", "threads")
-    kinds = Counter(tuple(record.get(key) for key in keys) for record in records if record.get("device"))
-    rows = [
-        [
-            f"{(host or 'unknown').replace('_', '-')}{f' with {gpu}' if gpu else ''}",
-            device,
-            *map(f.number, (dtype, threads, count)),
-        ]
-        for (host, gpu, device, dtype, threads), count in kinds.most_common()
-    ]
+    rows = []
+    for kind in machines:
+        card = f" with {kind['gpu_name']}" if kind["gpu_name"] else ""
+        name = (kind["host_machine"] or "unknown").replace("_", "-") + card
+        rows.append([name, kind["device"], *(f.number(kind[key]) for key in ("dtype", "threads", "jobs"))])
     return Table("Machines of the jobs", ["processor", "device", "number type", "#threads a job", "#jobs"], rows)
 
 

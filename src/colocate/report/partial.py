@@ -15,7 +15,7 @@ import yaml
 
 from colocate import config as configuration
 from colocate import files, gain
-from colocate.compute import collect
+from colocate.compute import collect, environment
 from colocate.errors import InputError
 from colocate.report.table import Table
 
@@ -45,6 +45,7 @@ def write_partial(study: str, root: str | Path = ".") -> Path:
             bill = collect(records, config["prices"])
             models_of = [path.relative_to(copy).parts[0] for path in records]
             files.write_csv(copy / "compute.csv", bill.assign(model=models_of))
+            files.write_json(copy / "environment.json", environment(records))
         claims = root / "data/published/claims.csv"
         report.write_report(
             copy,
@@ -52,7 +53,6 @@ def write_partial(study: str, root: str | Path = ".") -> Path:
             out,
             config=config,
             aliases={arm: first for arm, first in configuration.same_arms(config).items() if arm != first},
-            records=records,
             claims=claims if claims.is_file() else None,
             unfinished=progress(config, results, root / "logs" / study),
         )
