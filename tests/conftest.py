@@ -13,6 +13,9 @@ import pytest
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
+from axe import axe  # noqa: E402, F401
+from browser import chromium  # noqa: E402, F401
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -226,7 +226,8 @@ def test_what_jobs_ran_on_and_when(tmp_path):
         os.utime(path, (end, end))
     found = compute.environment([one, two, host])
     assert found["versions"] == {"numpy": ["2.4.6"], "torch": ["2.12.0", "2.13.0"]}
-    assert [(kind["host_machine"], kind["device"], kind["jobs"]) for kind in found["machines"]] == [("x86_64", "cpu", 2)]
+    (machine,) = found["machines"]
+    assert (machine["host_machine"], machine["device"], machine["jobs"]) == ("x86_64", "cpu", 2)
     assert found["begin"] == "1970-01-12T13:45:00+00:00"  # 1,000,000 s less the 100 s of its job
     assert found["end"] == "1970-01-12T13:55:00+00:00"
     with pytest.raises(InputError, match="no run record"):

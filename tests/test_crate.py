@@ -109,3 +109,34 @@ def test_what_cannot_be_described_is_named(checkout, changes, message):
     with pytest.raises(InputError, match=message):
         describe(**changes)
     assert not (checkout / "toy-crate.zip").exists()
+
+
+def test_outputs_are_those_of_the_selection(tmp_path):
+    results = tmp_path / "results/toy"
+    kept = [
+        "compute.csv",
+        "environment.json",
+        "mixture/train.jsonl",
+        "tiny/geometry.json",
+        "tiny/figures/heatmap.svg",
+        "tiny/profiles/rope_output.csv",
+        "tiny/adapters/random/seed1/manifest.json",
+        "tiny/evaluations/random/seed1/mini_arc.items.parquet",
+        "tiny/evaluations/random/seed1/mini_arc.json",
+        "tiny/evaluations/random/seed1/neutral_kl.csv",
+        "tiny/statistics/contrasts.csv",
+    ]
+    left_out = [
+        "config.yaml",  # an input
+        "tiny/profiles/earlier.csv",
+        "tiny/evaluations/random/seed1/mini_arc.run.json",
+        "tiny/evaluations/random/seed2/mini_arc.json",
+        "tiny/evaluations/dropped/seed1/mini_arc.json",
+        "tiny/adapters/random/seed2/manifest.json",
+        "other/geometry.json",
+    ]
+    for name in kept + left_out:
+        write_text(results / name, "{}")
+    select = {"profile": ["rope_output"], "arm": ["random"], "run": ["random/seed1"], "benchmark": ["mini_arc"]}
+    found = crate.outputs(results, {"tiny": select})
+    assert [path.relative_to(results).as_posix() for path in found] == sorted(kept)

@@ -7,7 +7,7 @@ import zipfile
 import pandas as pd
 import pytest
 
-from browser import chromium, needs_chromium, requests, visit, wait_for  # noqa: F401
+from browser import needs_chromium, requests, visit, wait_for
 from colocate import gain
 from conftest import Checkout
 
@@ -133,7 +133,7 @@ def check_study(checkout: Checkout, study: str, model: str, n_layers: int) -> No
 
 
 @needs_chromium
-def test_the_provenance_annex_opens_with_the_page_of_the_study(tiny_study, chromium, tmp_path):  # noqa: F811
+def test_the_provenance_annex_opens_with_the_page_of_the_study(tiny_study, chromium, tmp_path):
     """Snakemake's own report, made without a network after the run, read in a browser from disk."""
     made = tiny_study.folder / "reports/tiny-provenance.zip"
     tiny_study.snakemake("--report", str(made))

@@ -4,24 +4,17 @@ reached.
 
 import base64
 import json
-import shutil
 
 import pytest
 
+import browser
 import synthetic
 from colocate import figures, report
 from colocate.results import load_inputs
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None, reason="needs the programs chromium and chromedriver, which are not installed"
-)
+pytestmark = browser.needs_chromium
 SELECT = {"arm": synthetic.ARMS, "benchmark": list(synthetic.BENCHMARKS), "profile": synthetic.PROFILES}
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
-WIDTHS = {"desk": 1280, "phone": 390}
+WIDTHS = {name: browser.WIDTHS[name] for name in ("desk", "phone")}
 
 
 @pytest.fixture(scope="module")
@@ -37,31 +30,10 @@ def page(tmp_path_factory):
     return out
 
 
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    from selenium import webdriver
-    from selenium.webdriver.chrome.options import Options
-    from selenium.webdriver.chrome.service import Service
-
-    options = Options()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
-
-
 @pytest.fixture(params=WIDTHS.values(), ids=WIDTHS.keys())
 def opened(request, chromium, page):
     """The browser on the page, as wide as a desk's screen and as a phone's."""
-    width = request.param
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    for kind in ("browser", "performance"):
-        chromium.get_log(kind)  # what an earlier page left
-    chromium.get(page.as_uri())
+    browser.visit(chromium, page, request.param)
     return chromium
 
 

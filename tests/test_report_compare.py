@@ -10,8 +10,7 @@ import pytest
 
 import browser
 import synthetic
-from axe import axe, violations  # noqa: F401
-from browser import chromium  # noqa: F401
+from axe import violations
 from colocate.errors import InputError
 from colocate.files import write_csv, write_json
 from colocate.report import compare
@@ -125,7 +124,7 @@ def test_what_cannot_be_compared_is_named(root, capsys):
 
 @browser.needs_chromium
 @pytest.mark.parametrize("width", browser.WIDTHS)
-def test_the_coefficients_can_be_explored(chromium, axe, root, width):  # noqa: F811
+def test_the_coefficients_can_be_explored(chromium, axe, root, width):
     browser.visit(chromium, compare.write_comparison(["a", "b"], root), browser.WIDTHS[width])
     chromium.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
     points = "return document.querySelectorAll('.chart svg .mark-symbol path').length"

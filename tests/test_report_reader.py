@@ -9,8 +9,7 @@ import pytest
 import browser
 import item_level
 import synthetic
-from axe import axe, violations  # noqa: F401
-from browser import chromium  # noqa: F401
+from axe import violations
 from colocate import figures, report
 from colocate.results import load_inputs
 
@@ -57,7 +56,7 @@ def quiet(driver) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", browser.WIDTHS)
-def test_everything_opened_fits_and_is_accessible(chromium, page, axe, width, scheme, tmp_path):  # noqa: F811
+def test_everything_opened_fits_and_is_accessible(chromium, page, axe, width, scheme, tmp_path):
     browser.visit(chromium, page, browser.WIDTHS[width], scheme=scheme)
     chromium.execute_script(OPEN_ALL)
     quiet(chromium)
@@ -65,7 +64,7 @@ def test_everything_opened_fits_and_is_accessible(chromium, page, axe, width, sc
     assert violations(chromium, axe) == []
 
 
-def test_the_checker_finds_what_is_wrong(chromium, axe, tmp_path):  # noqa: F811
+def test_the_checker_finds_what_is_wrong(chromium, axe, tmp_path):
     bad = tmp_path / "bad.html"
     bad.write_text("<html><body><img src='data:,'><p style='color:#bbb;background:#fff'>faint</p></body></html>")
     browser.visit(chromium, bad)
@@ -74,7 +73,7 @@ def test_the_checker_finds_what_is_wrong(chromium, axe, tmp_path):  # noqa: F811
         assert rule in found
 
 
-def test_pairs_are_searched_by_all_words(chromium, page):  # noqa: F811
+def test_pairs_are_searched_by_all_words(chromium, page):
     browser.visit(chromium, page)
     chromium.execute_script(OPEN_ALL)
     shown = "return [...document.querySelectorAll('details.pairs tbody tr')].map(row => row.textContent)"
@@ -101,7 +100,7 @@ def choose(driver, **values) -> tuple[int, list]:
     return number, form.find_elements("css selector", "tbody tr")
 
 
-def test_any_two_arms_and_a_benchmark_are_chosen(chromium, page, study):  # noqa: F811
+def test_any_two_arms_and_a_benchmark_are_chosen(chromium, page, study):
     item_level.write_items(study / synthetic.MODEL)
     browser.visit(chromium, page)
     gap = "".join
@@ -120,7 +119,7 @@ def test_any_two_arms_and_a_benchmark_are_chosen(chromium, page, study):  # noqa
     assert (same, rows) == (0, [])
 
 
-def test_more_items_are_shown_on_demand(chromium, page):  # noqa: F811
+def test_more_items_are_shown_on_demand(chromium, page):
     browser.visit(chromium, page)
     number, rows = choose(chromium, a="mid_block", b="random", benchmark="")
     assert number > len(rows) == 20
@@ -131,7 +130,7 @@ def test_more_items_are_shown_on_demand(chromium, page):  # noqa: F811
     quiet(chromium)
 
 
-def test_without_scripts_every_table_is_there_and_no_dead_control_is(chromium, page):  # noqa: F811
+def test_without_scripts_every_table_is_there_and_no_dead_control_is(chromium, page):
     chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         browser.visit(chromium, page)
@@ -142,9 +141,10 @@ def test_without_scripts_every_table_is_there_and_no_dead_control_is(chromium, p
         chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
-def test_tables_folded_on_screen_stand_open_on_paper(chromium, page):  # noqa: F811
-    shown = """return [...document.querySelectorAll('details:not([open], .explore, .pairs, .differing) :is(table, pre)')]
-        .map(x => x.checkVisibility({contentVisibilityAuto: true, visibilityProperty: true}))"""
+def test_tables_folded_on_screen_stand_open_on_paper(chromium, page):
+    folded = "details:not([open], .explore, .pairs, .differing) :is(table, pre)"
+    shown = f"""return [...document.querySelectorAll('{folded}')]
+        .map(x => x.checkVisibility({{contentVisibilityAuto: true, visibilityProperty: true}}))"""
     browser.visit(chromium, page, browser.A4)
     on_screen = chromium.execute_script(shown)
     browser.visit(chromium, page, browser.A4, media="print")
@@ -153,10 +153,10 @@ def test_tables_folded_on_screen_stand_open_on_paper(chromium, page):  # noqa: F
     assert not any(on_screen)
     assert all(on_paper)
     assert chromium.execute_script("return document.documentElement.scrollWidth") <= browser.A4
-    assert not chromium.find_element("css selector", "details.pairs table").is_displayed()  # as many as its data set has
+    assert not chromium.find_element("css selector", "details.pairs table").is_displayed()  # long
 
 
-def test_it_prints_items_and_pairs_within_the_paper(chromium, page):  # noqa: F811
+def test_it_prints_items_and_pairs_within_the_paper(chromium, page):
     browser.visit(chromium, page, browser.A4, media="print")
     chromium.execute_script(OPEN_ALL)
     assert chromium.execute_script("return document.documentElement.scrollWidth") <= browser.A4
@@ -175,7 +175,7 @@ def test_the_page_is_bounded_whatever_the_model_wrote(page, hostile):
 
 
 @pytest.mark.parametrize("width", ["desk", "phone"])
-def test_hostile_output_is_harmless(chromium, hostile, axe, width):  # noqa: F811
+def test_hostile_output_is_harmless(chromium, hostile, axe, width):
     browser.visit(chromium, hostile, browser.WIDTHS[width])
     chromium.execute_script(OPEN_ALL)
     for arm in ("random", "mid_block"):

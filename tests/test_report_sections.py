@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import re
+from urllib.parse import unquote
 
 import lxml.html
 import numpy as np
@@ -154,7 +155,9 @@ def test_settings_that_differ_are_listed_with_both_values():
 def test_forecast_beside_the_bill():
     row = {"rule": "train_arm", "stage": "train", "jobs": 4, "forecast_seconds": 100.0, "seconds": 150.0}
     table = bill.forecast(pd.DataFrame([row | {"joules": np.nan, "forecast_cost": 0.1, "cost": 0.15}]))
-    assert table.rows == [["train arm", "4", "1.7 min", "2.5 min", "1.50", "0.100", "0.150", "–"]]
+    assert table.rows == [["train arm", "4", "1.7 min", "2.5 min", "1.50", "0.100", "0.150", "–", "–", "–"]]
+    on_cards = row | {"joules": 3e6, "forecast_cost": 0.1, "cost": 0.15, "utilisation": 0.83, "gpu_seconds": 120.0}
+    assert bill.forecast(pd.DataFrame([on_cards])).rows[0][-3:] == ["83 %", "2.0 min", "3 MJ"]
     assert bill.forecast(pd.DataFrame()).rows == []
 
 
@@ -245,8 +248,13 @@ def test_every_figure_can_be_saved_in_three_forms(html, study):
             assert not links  # nothing to show, so nothing to save
             continue
         for link, kind in zip(links, ("svg", "pdf", "csv"), strict=True):
-            content = base64.b64decode(link.get("href").partition("base64,")[2])
-            assert content == (study / synthetic.MODEL / f"figures/{name}.{kind}").read_bytes()
+            written = (study / synthetic.MODEL / f"figures/{name}.{kind}").read_bytes()
+            encoding, _, content = link.get("href").partition(",")
+            if kind == "svg":  # but for its line ends
+                assert unquote(content).split() == written.decode("utf-8").split()
+            else:
+                assert encoding.endswith(";base64")
+                assert base64.b64decode(content) == written
             assert link.get("download") == f"made-up-model-{name}.{kind}"
 
 
@@ -298,3 +306,33 @@ def test_a_failed_arm_leaves_the_rest_standing(study, tmp_path):
         "standard lora",
     ):
         assert expected in words
+
+
+def test_claims_about_several_models_are_those_judged_over_all(inputs):
+    claims = inputs["claims"]
+    keys = ["claim", "scope"]
+    general = claims.iloc[[2]].assign(verdict="holds_here", why="over six families", measured=0.5)
+    found = question.with_general(claims, general)
+    assert found[keys].to_numpy().tolist() == claims[keys].to_numpy().tolist()
+    assert list(found) == list(claims)
+    assert (found.loc[2, "verdict"], found.loc[2, "why"], found.loc[2, "measured"]) == (
+        "holds_here",
+        "over six families",
+        0.5,
+    )
+    pd.testing.assert_frame_equal(found.drop(index=2), claims.drop(index=2), check_dtype=False)
+    assert question.with_general(claims, pd.DataFrame()) is claims
+
+
+def test_training_alone_and_everything_stand_beside_the_published_cost():
+    jobs = {"rule": ["train_arm", "evaluate_arm"], "seconds": [3600.0, 1800.0], "cost": [2.0, 1.0], "currency": "USD"}
+    said = bill.totals(pd.DataFrame(jobs))
+    assert "Training alone took 1 h of job time and 2.00 USD" in said.replace("1.0 h", "1 h")
+    assert "everything took 1.5 h of job time and 3.00 USD" in said
+    assert "Rao 2026 reports 100 US dollars" in said
+    assert bill.totals(pd.DataFrame()) == ""
+
+
+def test_a_column_of_sentences_is_given_room():
+    table = report.Table("x", ["name", "short", "why", "#n"], [["a", "b", "c" * 81, "1"]])
+    assert table.kinds == ["text", "text", "text long", "num"]

@@ -71,7 +71,8 @@ def environment(records: Iterable[str | Path]) -> dict:
     return {
         "versions": {package: sorted(found) for package, found in sorted(versions.items())},
         "machines": [dict(zip(MACHINE, kind, strict=True), jobs=jobs) for kind, jobs in kinds.most_common()],
-        **{name: datetime.fromtimestamp(t, UTC).isoformat(timespec="seconds") for name, t in (("begin", begin), ("end", end))},
+        "begin": datetime.fromtimestamp(begin, UTC).isoformat(timespec="seconds"),
+        "end": datetime.fromtimestamp(end, UTC).isoformat(timespec="seconds"),
     }
 
 

@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from colocate.errors import InputError
+from colocate.figures import FIGURES
 from colocate.files import sha256
+from colocate.results import LAYOUT, find
 
 PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": ("Process Run Crate", "0.5"),
@@ -94,6 +96,22 @@ def describe(
         _software(crate, name, versions) for name, versions in sorted(environment["versions"].items())
     ]
     crate.write_zip(out)
+
+
+def outputs(results: Path, models: dict[str, dict]) -> list[Path]:
+    """Files that a study wrote; `results`: results/{study}, `models`: {model: {wildcard: names selected}}."""
+    found = [path for path in results.glob("*.*") if path.name != "config.yaml"]  # an input
+    found += results.glob("mixture/*.jsonl")
+    for model, select in models.items():
+        folder = results / model
+        for kind in LAYOUT:
+            found += [path for _, path in find(folder, kind, select)]
+        for run in select["run"]:
+            patterns = (f"evaluations/{run}/{name}.items.parquet" for name in select["benchmark"])
+            ours = (f"evaluations/{run}/neutral_kl.csv", f"adapters/{run}/manifest.json", *patterns)
+            found += [path for path in map(folder.joinpath, ours) if path.is_file()]
+        found += [path for path in (folder / f"figures/{name}.svg" for name in FIGURES) if path.is_file()]
+    return sorted(found)
 
 
 def _unique(paths: Iterable[str | Path]) -> list[Path]:

@@ -157,10 +157,11 @@ def device_of(config: dict) -> str:
 
 
 def parameters(geometry: dict) -> int:
-    """Number of a model's parameters: attention, gated feed-forward and embedding (tied), norms left out."""
+    """Number of a model's parameters: attention, gated feed-forward, two norms a layer, embedding (tied)."""
     g = geometry
     attention = 2 * (g["n_heads"] + g["n_kv_heads"]) * g["head_dim"] * g["hidden"]
-    return g["n_layers"] * (attention + 3 * g["hidden"] * g["ffn"]) + g["vocab"] * g["hidden"]
+    layer = attention + 3 * g["hidden"] * g["ffn"] + 2 * g["hidden"]
+    return g["n_layers"] * layer + g["hidden"] + g["vocab"] * g["hidden"]
 
 
 def modelled_seconds(rule: str, config: dict, device: str, job: dict | None = None) -> float:

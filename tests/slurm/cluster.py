@@ -140,7 +140,7 @@ class Cluster:
         daemon.wait(20)
 
     def wait_saved(self) -> None:
-        """The controller has written all that it knows: it saves a few seconds late, and what ends in between it forgets."""
+        """The controller has saved what it knows: it does so seconds late, and one that is killed forgets the rest."""
         kept, last, changed = self.home / "state/job_state", None, 0.0
 
         def saved() -> bool:

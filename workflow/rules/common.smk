@@ -38,9 +38,8 @@ try:
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
-# A large study is millions of small objects that all live to the end: looking for garbage among them costs a fifth of
-# the start.
-gc.set_threshold(200_000, 50, 100)
+# A large study is millions of small objects that all live to the end: no looking for garbage until jobs run.
+gc.disable()
 plan.announce(STUDY)
 progress_table.watch(workflow)
 ROOT = Path(workflow.basedir).parent if Path(workflow.basedir).name == "workflow" else Path(workflow.basedir)
@@ -90,6 +89,7 @@ GPU = cards
 
 
 onstart:
+    gc.enable()
     if workflow.executor_plugin.name == "slurm":
         cluster.check_run(workflow)
 

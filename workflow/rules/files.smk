@@ -323,17 +323,22 @@ def result_files(model: str) -> dict[str, list[str]]:
     return kinds | {name.split(".")[0]: [f"{base}/statistics/{name}"] for name in STATISTICS}
 
 
-def per_item_files() -> list[str]:
-    """What the report shows item by item: answers of every evaluation, and the primary sensitivity of every pair."""
-    profile = STUDY["statistics"]["primary_sensitivity"]
-    files = per_model(f"{BASE}/profiles/{profile}.items.parquet") if profile in SELECT["profiles"] else []
-    for model in SELECT["models"]:
-        files += made_pairs(model, [profile]) + evaluations_of(model, ".items.parquet")
-    return files
+def joined_files() -> list[str]:
+    """What the report shows of each model as a whole.
+
+    What single jobs wrote is not listed beside it: compute.csv is made of every job's run record, hence newer than all
+    of it, and listing it again would double the time that Snakemake needs for a large study.
+    """
+    files = per_model(f"{BASE}/geometry.json", *(statistic(name) for name in STATISTICS))
+    return files + [
+        f"{RESULTS}/{model}/layer_sets/{name}.json" for model in SELECT["models"] for name in selected_sets(model)
+    ]
 
 
 def figure_inputs(wildcards) -> list[str]:
+    """What a figure reads; for the evaluations, which are many, the contrasts that are made of all of them."""
     files = result_files(wildcards.model)
+    files["evaluations"] = files["contrasts"]
     return [file for need in FIGURES[wildcards.figure].needs for file in files[need]]
 
 
@@ -354,12 +359,3 @@ def data_files() -> list[str]:
     public = [name for name in SELECT["benchmarks"] if not STUDY["benchmarks"][name]["private"]]
     files += [path for name in public for path in benchmark_data(name)]
     return sorted({path for path in files if not Path(path).is_absolute() and ".." not in Path(path).parts})
-
-
-def crate_files() -> list[str]:
-    """What the run wrote, as far as a description of it names it."""
-    files = [path for stage in ("profiles", "evaluate", "statistics", "figures") for path in targets(stage)]
-    files += [path for model in SELECT["models"] for path in adapters_of(model, "manifest.json") + arms_files(model)]
-    files += [f"{RESULTS}/{model}/geometry.json" for model in SELECT["models"]]
-    files += [mixture(split) for split in ("train", "validate", "test")]
-    return sorted(set(files) - {f"{RESULTS}/config.yaml"})

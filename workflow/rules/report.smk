@@ -7,6 +7,7 @@ rule write_report:
         compute=f"{RESULTS}/compute.csv",
         forecast=f"{RESULTS}/forecast.csv",
         across=f"{RESULTS}/across_models.csv",
+        across_claims=f"{RESULTS}/across_claims.csv",
         reanalysis=f"{RESULTS}/reanalysis.csv",
         needed=f"{RESULTS}/needed.csv",
         contamination=f"{RESULTS}/mixture/contamination.csv",
@@ -17,9 +18,8 @@ rule write_report:
         environment=f"{RESULTS}/environment.json",
         templates=TEMPLATES,
         figures=targets("figures"),
-        per_item=per_item_files(),
         pairs=STUDY["pairs"]["files"],
-        results=[file for model in SELECT["models"] for kind in result_files(model).values() for file in kind],
+        results=joined_files(),
     output:
         html=annexed(f"reports/{STUDY['study']}.html", "1. The report", "report", study=STUDY["study"]),
     log:
@@ -44,7 +44,6 @@ rule describe_run:
         report=f"reports/{STUDY['study']}.html",
         workflow=workflow_files(),
         data=data_files(),
-        results=crate_files(),
         environment=f"{RESULTS}/environment.json",
     output:
         crate=f"reports/{STUDY['study']}-crate.zip",
@@ -58,8 +57,8 @@ rule describe_run:
         runtime=minutes("describe_run"),
         gpu=0,
     params:
-        cfg=canonical({"study": STUDY["study"]}),
+        cfg=canonical({"results": RESULTS, "models": {model: selection(model) for model in SELECT["models"]}}),
         code=code("describe_run"),
         env=env("describe_run"),
     shell:
-        command("describe_run", "report workflow data results environment", "crate")
+        command("describe_run", "report workflow data environment", "crate")

@@ -8,11 +8,15 @@ figure shows (no arm learned a RoPE scale, nothing has been evaluated): the figu
 """
 
 import importlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from colocate.errors import InputError
 from colocate.formats import scaled
+
+PLACES = re.compile(r'\b(?:d|x|y|width|height|viewBox|transform)="[^"]*"')  # attributes that hold coordinates
+DECIMALS = re.compile(r"-?\d+\.\d{3,}")
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,8 @@ FIGURES = {
     "forgetting": Figure(
         "Change from the untrained model",
         "Each arm minus the base model, on every benchmark and on neutral text, with its 95 % interval over items and "
-        "seeds. Left of 0: the arm knows or does less than before training. All exploratory, no correction.",
+        "seeds: accuracy, log-probability of the right answer, its margin over the best wrong one. Left of 0: the arm "
+        "knows or does less than before training. Divergence is never below 0. All exploratory, no correction.",
         ("forgetting",),
         "colocate.figures.forgetting",
     ),
@@ -218,7 +223,7 @@ def _module(name: str, inputs: dict):
 
 
 def save(figure, path: str | Path) -> None:
-    """Write `figure` as .svg or .pdf (by the suffix), whole or not at all, without a date."""
+    """Write `figure` as .svg or .pdf (by the suffix), whole or not at all, without a date; SVG places to 1/100 pt."""
     import matplotlib
 
     from colocate.figures.style import STYLE
@@ -230,3 +235,10 @@ def save(figure, path: str | Path) -> None:
         raise InputError(f"{path}: a figure is written as .svg or .pdf")
     with matplotlib.rc_context(STYLE), replacing(path) as private:
         figure.savefig(private, format=path.suffix[1:], metadata={date: None})
+        if path.suffix == ".svg":  # a third smaller, and pages hold each twice: to see and to save
+            text = private.read_text(encoding="utf-8")
+            private.write_text(PLACES.sub(lambda part: DECIMALS.sub(_hundredths, part[0]), text), encoding="utf-8")
+
+
+def _hundredths(number: re.Match) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")

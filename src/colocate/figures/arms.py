@@ -43,6 +43,7 @@ def intervals(axis, rows, others: list[str], unit: float) -> None:
             axis.annotate(f"p = {row['p_adjusted']:.2g}", (1.01, y), color=MUTED, fontsize=8, **place)
     axis.grid(visible=False, axis="y")
     axis.margins(x=0.08)
+    axis.use_sticky_edges = False  # else a bar that ends furthest out is cut at its end
 
 
 def table(inputs: dict):

@@ -2,6 +2,12 @@
 
 from colocate.figures.style import INK, arm_colour, arm_marker, label, message, panels, x_title
 
+MEASURED = {
+    "accuracy": "accuracy (points)",
+    "gold_logprob": "log p, right answer (nat)",
+    "margin": "margin, right answer (nat)",
+    "kl": "divergence (nat per token)",
+}
 NEUTRAL = "neutral_kl"  # divergence from base on text of no task, in nat per token
 
 
@@ -20,9 +26,8 @@ def draw(inputs: dict):
             y, colour = arms.index(row["arm"]), arm_colour(row["arm"])
             axis.plot([scale * row["ci_low"], scale * row["ci_high"]], [y, y], color=colour)
             axis.plot(scale * row["difference"], y, arm_marker(row["arm"]), color=colour, markersize=5)
-        unit = "points" if outcome == "accuracy" else "nat per token"
-        words = "neutral text: divergence" if benchmark == NEUTRAL else label(benchmark)
-        axis.set_title(f"{words} ({unit})", fontsize=8.5)
+        words = "neutral text" if benchmark == NEUTRAL else label(benchmark)
+        axis.set_title(f"{words}: {MEASURED[outcome]}", fontsize=8)
         axis.grid(visible=False, axis="y")
     axes[0].set_yticks(range(len(arms)), [label(arm) for arm in arms])
     axes[0].set_ylim(len(arms) - 0.4, -0.6)

@@ -61,9 +61,11 @@ def write_report(
     results = Path(results)
     if not models:
         raise InputError("report: no model is selected; name at least one under select.models")
-    compute = read(results / "compute.csv")
+    compute, general = read(results / "compute.csv"), read(results / "across_claims.csv")
     embed = len(models) == 1  # the files of many models would make the page too large to send
-    shown = [_model(results / model, model, select, compute, config, embed) for model, select in models.items()]
+    shown = [
+        _model(results / model, model, select, compute, general, config, embed) for model, select in models.items()
+    ]
     outline = page.outline(shown)
     template = page.environment().get_template("report.html.j2")
     html = template.render(
@@ -86,9 +88,10 @@ def write_report(
     write_text(out, html)
 
 
-def _model(folder: Path, model: str, select: dict, compute, config: dict, embed: bool) -> dict:
+def _model(folder: Path, model: str, select: dict, compute, general, config: dict, embed: bool) -> dict:
     """Everything that the template shows of one model: its figures, and the context of each section."""
     inputs = load_inputs(folder, select=select)
+    inputs["claims"] = question.with_general(inputs["claims"], general)
     slug = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")
     own = compute[compute["model"] == model] if len(compute) else compute
     return {

@@ -76,10 +76,28 @@ def forecast(table: pd.DataFrame) -> Table:
         foreseen, measured = row.get("forecast_seconds"), row.get("seconds")
         known = foreseen and not (f.missing(foreseen) or f.missing(measured))
         ratio = f.fixed(measured / foreseen, 2) if known else f.NONE
-        energy = f.scaled(row.get("joules"), "J")
-        rows.append([label(str(row["rule"])), f.number(row.get("jobs")), *seconds, ratio, *costs, energy])
+        used = [
+            f.percent(row.get("utilisation"), 0),
+            f.duration(row.get("gpu_seconds")),
+            f.scaled(row.get("joules"), "J"),
+        ]
+        rows.append([label(str(row["rule"])), f.number(row.get("jobs")), *seconds, ratio, *costs, *used])
     columns = ["kind of job", "#jobs", "#time, forecast", "#time, measured", "#measured over forecast"]
-    return Table("The bill against its forecast", [*columns, "#cost, forecast", "#cost", "#energy"], rows)
+    columns += ["#cost, forecast", "#cost", "#busy", "#GPU time", "#energy"]
+    return Table("The bill against its forecast", columns, rows)
+
+
+def totals(compute: pd.DataFrame) -> str:
+    """A sentence: what training alone took, and everything, beside what the published study says it cost."""
+    if not len(compute):
+        return ""
+    said = []
+    for words, part in (("Training alone", compute[compute["rule"] == "train_arm"]), ("everything", compute)):
+        sums = part[["seconds", "cost"]].apply(pd.to_numeric).sum()
+        said.append(f"{words} took {f.duration(sums['seconds'])} of job time and {money(sums['cost'], compute)}")
+    return (
+        f"{', '.join(said)}, at this study's prices. Rao 2026 reports 100 US dollars for Llama 3.1 8B, without parts."
+    )
 
 
 def by_arm(compute: pd.DataFrame) -> pd.DataFrame:

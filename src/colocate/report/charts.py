@@ -261,7 +261,7 @@ def alphas(table):
 
 
 def coefficients(table):
-    """The coefficient of each model (`colocate.statistics.across.compare`), a family or all, with the means over families."""
+    """The coefficient of each model (table of `colocate.statistics.across.compare`), with the means over families."""
     import altair as alt
 
     every, means = "all", "mean over families"

@@ -10,7 +10,7 @@ from colocate import formats as f
 from colocate.figures.style import label
 from colocate.files import read_json, sha256
 from colocate.profiles import METRICS
-from colocate.report.bill import compute_by_rule, forecast
+from colocate.report.bill import compute_by_rule, forecast, totals
 from colocate.report.table import Table, plain, read
 
 SPLITS = {"train": "trained on", "validate": "choices are made on it", "test": "losses are quoted on it"}
@@ -37,6 +37,7 @@ def section(
         "hardware": hardware(ran["machines"]),
         "seeds": seeds(config),
         "compute": compute_by_rule(compute),
+        "totals": totals(compute),
         "forecast": forecast(read(results / "forecast.csv")),
     }
 
@@ -72,8 +73,19 @@ def data(results: Path, config: dict) -> Table:
         builtin = entry.get("source", "builtin") == "builtin"
         kind = "mini benchmark, made for this project" if builtin else "published benchmark"
         kind += ", private: no item is shown" if entry.get("private") else ""
-        rows.append([label(name), kind, f"{entry.get('source', 'builtin')}: {entry.get('task', name)}", f.NONE, f.NONE])
+        source = f"{entry.get('source', 'builtin')}: {entry.get('task', name)}"
+        rows.append([label(name), kind, source, *_evaluated(results, select.get("models", []), name)])
     return Table("Data cards", ["name", "what it is", "source", "#rows", "sha256"], rows)
+
+
+def _evaluated(results: Path, models: list[str], benchmark: str) -> list[str]:
+    """Number of items and digest of a benchmark's data, as the evaluations of base recorded them."""
+    for model in models:
+        path = results / model / f"evaluations/base/seed0/{benchmark}.json"
+        if path.is_file():
+            summary = read_json(path)
+            return [f.number(summary.get("n")), _digest(summary.get("data_digest"))]
+    return [f.NONE, f.NONE]
 
 
 def _sources(config: dict) -> list[dict]:

@@ -1,5 +1,7 @@
 """Section 1: what was measured, the answer with its uncertainty, the verdicts on the published claims, the limits."""
 
+import pandas as pd
+
 from colocate import formats as f
 from colocate.figures.style import label
 from colocate.report.table import Table
@@ -177,6 +179,15 @@ def tally(inputs: dict) -> dict:
     direct = (table[table["scope"] == "direct"]["verdict"] != "not_tested").sum()
     counts = [(label(verdict), int((verdicts == verdict).sum())) for verdict in (*VERDICTS[4:], "not_tested")]
     return {"n": len(verdicts), "counts": counts, "direct": int(direct)}
+
+
+def with_general(claims: pd.DataFrame, general: pd.DataFrame) -> pd.DataFrame:
+    """Claims of one model, those about several models or the whole study as judged over all (across_claims.csv)."""
+    keys = ["claim", "scope"]
+    if not len(claims) or not len(general):
+        return claims
+    both = pd.concat([general.reindex(columns=claims.columns), claims]).drop_duplicates(keys).set_index(keys)
+    return both.loc[pd.MultiIndex.from_frame(claims[keys])].reset_index()[list(claims.columns)]
 
 
 def _claims(inputs: dict):

@@ -12,6 +12,8 @@ import pandas as pd
 from colocate import formats as f
 from colocate.figures.style import label
 
+LONG = 80  # characters of a cell from which its column is given room
+
 
 @dataclass(frozen=True)
 class Table:
@@ -31,10 +33,12 @@ class Table:
 
     @property
     def kinds(self) -> list[str]:
-        """num, verdict, link, code or text, by column."""
-        return [
-            {"#": "num", "!": "verdict", "@": "link", "$": "code"}.get(column[0], "text") for column in self.columns
-        ]
+        """num, verdict, link, code, text or long text, by column."""
+        named = {"#": "num", "!": "verdict", "@": "link", "$": "code"}
+        return [named.get(column[0]) or self._text(place) for place, column in enumerate(self.columns)]
+
+    def _text(self, place: int) -> str:
+        return "text long" if any(len(row[place]) > LONG for row in self.rows) else "text"
 
 
 def plain(caption: str, table: pd.DataFrame) -> Table:
