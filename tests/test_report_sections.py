@@ -129,10 +129,17 @@ def test_landmarks_that_are_not_there_are_named(inputs):
 
 
 def test_change_from_base_and_its_absence(inputs):
-    table = gains.forgetting(inputs)
-    assert table.head[-1] == "neutral text (nat per token)"
-    assert table.rows[0][-1] == "+0.020 (+0.015 to +0.025)"
-    assert gains.forgetting(inputs | {"forgetting": pd.DataFrame()}).rows == []
+    first, *others = gains.forgetting(inputs)
+    assert first.head[-1] == "neutral text (nat per token)"
+    assert first.rows[0][-1] == "+0.020 (+0.015 to +0.025)"
+    outcomes = list(dict.fromkeys(inputs["forgetting"]["outcome"]))
+    assert len(others) == len(set(outcomes) - {"accuracy", "kl"})
+    assert all("of the gold answer" in table.caption for table in others)
+    assert gains.forgetting(inputs | {"forgetting": pd.DataFrame()}) == []
+
+
+def test_powers_of_ten_are_raised():
+    assert page.prose("7.19 × 10^−6 (6 × 10^-6)") == "7.19 × 10<sup>−6</sup> (6 × 10<sup>−6</sup>)"
 
 
 def test_changes_by_depth_are_means_of_their_part(inputs):

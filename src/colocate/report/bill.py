@@ -78,7 +78,7 @@ def forecast(table: pd.DataFrame) -> Table:
         ratio = f.fixed(measured / foreseen, 2) if known else f.NONE
         used = [
             f.percent(row.get("utilisation"), 0),
-            f.duration(row.get("gpu_seconds")),
+            f.duration(row.get("gpu_seconds") or None),
             f.scaled(row.get("joules"), "J"),
         ]
         rows.append([label(str(row["rule"])), f.number(row.get("jobs")), *seconds, ratio, *costs, *used])

@@ -131,18 +131,24 @@ def unseen(inputs: dict) -> str:
     return f"Not evaluated in this study: {', '.join(absent)}." if absent else ""
 
 
-def forgetting(inputs: dict) -> Table:
-    """Each arm minus base on every benchmark and on neutral text."""
-    table = inputs["forgetting"]
+def forgetting(inputs: dict) -> list[Table]:
+    """Each arm minus base on every benchmark: accuracy, beside it neutral text, then a table for each other outcome."""
+    table, tables = inputs["forgetting"], []
     if not len(table):
-        return Table("", [], [])
-    keys = list(dict.fromkeys(zip(table["benchmark"], table["outcome"], strict=True)))
-    rows = []
-    for arm, part in table.groupby("arm", sort=False):
-        cells = {(row["benchmark"], row["outcome"]): row for row in part.to_dict("records")}
-        rows.append([label(arm), *(_change(cells.get(key)) for key in keys)])
-    columns = [f"#{'neutral text' if name == 'neutral_kl' else label(name)} ({_unit(kind)})" for name, kind in keys]
-    return Table("Change from the untrained model (95 % interval over items and seeds)", ["arm", *columns], rows)
+        return tables
+    first = table["outcome"].isin(["accuracy", "kl"])
+    for words, part in [("", table[first]), *table[~first].groupby("outcome", sort=False)]:
+        keys = list(dict.fromkeys(zip(part["benchmark"], part["outcome"], strict=True)))
+        rows = []
+        for arm, own in part.groupby("arm", sort=False):
+            cells = {(row["benchmark"], row["outcome"]): row for row in own.to_dict("records")}
+            rows.append([label(arm), *(_change(cells.get(key)) for key in keys)])
+        names = ("neutral text" if name == "neutral_kl" else label(name) for name, _ in keys)
+        columns = [f"#{name} ({_unit(kind)})" for name, (_, kind) in zip(names, keys, strict=True)]
+        about = f", {OUTCOMES[words][0]}" if words in OUTCOMES else ""
+        caption = f"Change from the untrained model{about} (95 % interval over items and seeds)"
+        tables.append(Table(caption, ["arm", *columns], rows))
+    return tables
 
 
 def _unit(outcome: str) -> str:

@@ -155,11 +155,12 @@ def unbroken(cell: str) -> str:
 
 
 def prose(text: str):
-    """Text as HTML as people print it: r_s with a subscript, names of the config as words, true minus signs."""
-    from markupsafe import Markup, escape
+    """Text as HTML as people print it: r_s, powers of ten and minus signs set, names of the config as words."""
+    from markupsafe import escape
 
     text = re.sub(r"\br_(s|dis)\b", r"r<sub>\1</sub>", str(escape(text)))
     text = re.sub(r"\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b", lambda name: style.label(name.group()), text)
+    text = re.sub(rf"(?<=10)\^([{f.MINUS}-]?\d+)", r"<sup>\1</sup>", text)
     return Markup(re.sub(r"(?<![\w.)])-(?=\d)", f.MINUS, text))
 
 
