@@ -13,7 +13,7 @@ from snakemake.exceptions import WorkflowError
 
 from colocate import config as configuration
 from colocate import cluster, config_files, devices, digests, driver, figures, files, gain, hub_data, layer_sets
-from colocate import plan, progress_table, tuning
+from colocate import plan, progress_table, selection, tuning
 from colocate import pairs as data_of_pairs
 from colocate.errors import InputError
 from colocate.figures import FIGURES

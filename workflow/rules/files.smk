@@ -1,35 +1,24 @@
 """Which files there are: runs, inputs and targets of this study, as lists of paths."""
 
-
+@functools.cache
 def arms_of(model: str) -> list[str]:
-    """Selected arms that this model takes part in."""
-    return [arm for arm in ARMS if model in STUDY["arms"][arm].get("models", [model])]
+    return selection.arms(STUDY, model)
 
 
-def seeds_of(arm: str) -> list[int]:
-    """Training seeds of an arm: its own, or the study's."""
-    return STUDY["arms"][arm].get("seeds", SEEDS)
-
-
+@functools.cache
 def runs(model: str, trained_only: bool = False) -> list[tuple[str, int]]:
-    """(arm, seed) of every run of a model. base is never trained, and counts once, as seed 0."""
-    trained = [(arm, seed) for arm in arms_of(model) if arm != "base" for seed in seeds_of(arm)]
-    return trained if trained_only else [("base", 0), *trained]
+    return selection.runs(STUDY, model, trained_only)
 
 
+@functools.cache
 def evaluated(model: str) -> list[tuple[str, int, str]]:
-    return [
-        (arm, seed, benchmark)
-        for arm, seed in runs(model)
-        if STUDY["arms"][arm].get("measure") != "heldout"
-        for benchmark in SELECT["benchmarks"]
-    ]
+    """(arm, seed, benchmark) of every evaluation of a model."""
+    return [(arm, seed, name) for arm, seed in selection.evaluated(STUDY, model) for name in SELECT["benchmarks"]]
 
 
+@functools.cache
 def selected_sets(model: str) -> list[str]:
-    """Layer sets with a file of their own that the model's arms need: all but those that are drawn."""
-    names = {name for arm in arms_of(model) for name in configuration.arm_sets(STUDY, arm)}
-    return sorted(name for name in names if "random" not in STUDY["layer_sets"][name])
+    return selection.layer_sets(STUDY, model)
 
 
 @functools.cache

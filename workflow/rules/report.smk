@@ -57,7 +57,9 @@ rule describe_run:
         runtime=minutes("describe_run"),
         gpu=0,
     params:
-        cfg=canonical({"results": RESULTS, "models": {model: selection(model) for model in SELECT["models"]}}),
+        cfg=canonical(
+            {"results": RESULTS, "models": {model: selection.of_model(STUDY, model) for model in SELECT["models"]}}
+        ),
         code=code("describe_run"),
         env=env("describe_run"),
     shell:

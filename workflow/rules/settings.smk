@@ -174,23 +174,11 @@ def claim_settings(wildcards) -> dict:
     return chosen | {"scope": scope_of(wildcards.model), "sets": top_sets(), "metrics": metrics_by_profile()}
 
 
-def selection(model: str) -> dict:
-    """What this study runs on a model, by wildcard: files of an earlier selection stay out of figures and report."""
-    return {
-        "profile": SELECT["profiles"] + gains(),
-        "layer_set": selected_sets(model),
-        "arm": arms_of(model),
-        "run": [f"{arm}/seed{seed}" for arm, seed in runs(model)],
-        "benchmark": SELECT["benchmarks"],
-        "metric": SELECT["arm_profiles"],
-    }
-
-
 def figure_settings(wildcards) -> dict:
     """Of the selection only what names files that the figure reads: a new benchmark redraws no profile."""
     read = {name for need in FIGURES[wildcards.figure].needs for name in re.findall(r"{(\w+)}", LAYOUT[need])}
     read |= {"run"} if "seed" in read else set()
-    chosen = {name: values for name, values in selection(wildcards.model).items() if name in read}
+    chosen = {name: values for name, values in selection.of_model(STUDY, wildcards.model).items() if name in read}
     sources = {name: STUDY["benchmarks"][name]["source"] for name in SELECT["benchmarks"]}
     note = figures.note(wildcards.model, plan.parameters(STUDY["models"][wildcards.model]["geometry"]), sources)
     return {"figure": wildcards.figure, "results": f"{RESULTS}/{wildcards.model}", "select": chosen, "note": note}
@@ -201,7 +189,7 @@ def report_settings() -> dict:
     return {
         "study": STUDY["study"],
         "results": RESULTS,
-        "models": {model: selection(model) for model in SELECT["models"]},
+        "models": {model: selection.of_model(STUDY, model) for model in SELECT["models"]},
         "aliases": aliases,
         "default": config_files.digest("config/config.yaml"),
     }

@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from colocate import config as configuration
-from colocate import files, gain
+from colocate import files, selection
 from colocate.compute import collect, environment
 from colocate.errors import InputError
 from colocate.report.table import Table
@@ -36,7 +36,7 @@ def write_partial(study: str, root: str | Path = ".") -> Path:
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "results" / study
         _mirror(results, copy)
-        models = {model: selection(config, model) for model in config["select"]["models"]}
+        models = {model: selection.of_model(config, model) for model in config["select"]["models"]}
         for model, select in models.items():
             (copy / model).mkdir(parents=True, exist_ok=True)
             _draw(copy / model, select)
@@ -68,22 +68,6 @@ def read_config(results: Path) -> dict:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-def selection(config: dict, model: str) -> dict[str, list[str]]:
-    """What the study runs on a model, by wildcard."""
-    same, select = configuration.same_arms(config), config["select"]
-    arms = sorted(set(same.values()), key=list(same).index)
-    arms = [arm for arm in arms if model in config["arms"][arm].get("models", [model])]
-    runs = [f"{arm}/seed{seed}" for arm in arms for seed in (config["seeds"] if arm != "base" else [0])]
-    gains = [gain.PROFILES[kind] for kind in select["layer_gain"]]
-    return {
-        "profile": select["profiles"] + gains,
-        "arm": arms,
-        "run": runs,
-        "benchmark": select["benchmarks"],
-        "metric": select["arm_profiles"],
-    }
-
-
 def progress(config: dict, results: Path, logs: Path) -> Table:
     """One row a model and kind of result: how many of how many are there, which are missing, which failed and why."""
     rows = []
@@ -108,10 +92,9 @@ def progress(config: dict, results: Path, logs: Path) -> Table:
 
 def _expected(config: dict, model: str) -> dict[str, list[tuple[str, str, str]]]:
     """{kind: [(name, its path below results/{study}/{model}, the log of its job below logs/{study}, or nothing)]}."""
-    select = selection(config, model)
+    select = selection.of_model(config, model)
     trained = [run for run in select["run"] if not run.startswith("base/")]
-    unscored = {arm for arm, entry in config["arms"].items() if entry.get("measure") == "heldout"}
-    evaluated = [run for run in select["run"] if run.split("/")[0] not in unscored]
+    evaluated = [f"{arm}/seed{seed}" for arm, seed in selection.evaluated(config, model)]
     pairs = [(run, benchmark) for run in evaluated for benchmark in select["benchmark"]]
     profiles = config["select"]["profiles"]
     logged = {name: f"profile_layers/{model}/{name}.log" for name in profiles}
