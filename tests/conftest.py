@@ -19,6 +19,11 @@ from browser import chromium  # noqa: E402, F401
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("four_bit"):
+        pytest.importorskip("bitsandbytes")
+
+
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory) -> Path:
     """Folder of a tiny random Llama with grouped-query attention (see tiny.make_model)."""

@@ -168,9 +168,9 @@ def test_only_dtypes_that_can_be_trained(tiny_llama, trained):
         full_tuning.unfreeze(models.load_model(tiny_llama, "float16", "cpu"))
 
 
+@pytest.mark.four_bit
 @pytest.mark.slow
 def test_not_into_4_bit_weights(tiny_llama, trained):
-    pytest.importorskip("bitsandbytes")
     with pytest.raises(InputError, match="full fine-tuning: found weights in .*uint8"):
         full_tuning.unfreeze(models.load_model(tiny_llama, "nf4", "cpu"))
     with pytest.raises(InputError, match="cannot be put into 4-bit weights"):

@@ -135,9 +135,9 @@ def test_a_model_of_other_layers_than_the_overlay_says_is_refused(tmp_path):
         preparation.prepare_model(f"path:{repository}", tmp_path / "download", tmp_path / "out", geometry=geometry)
 
 
+@pytest.mark.four_bit
 @pytest.mark.slow
 def test_rope_profiles_of_a_4_bit_model_compute_in_float32_on_the_4_bit_weights(tmp_path):
-    pytest.importorskip("bitsandbytes")
     chosen = {"metric": "rope_influence", "method": "output", "text_tokens": 48, "max_texts": 1, "seed": 0}
     assert profiles.dtype_of(chosen, "nf4") == "nf4_float32"
     assert profiles.dtype_of(chosen | {"method": "fisher"}, "nf4") == "float32"

@@ -302,9 +302,9 @@ def test_a_model_is_loaded_in_eval_mode_with_sdpa(tiny_llama, dtype):
     assert models.attention(models.decoder_layers(model)[2]) is model.model.layers[2].self_attn
 
 
+@pytest.mark.four_bit
 @pytest.mark.slow
 def test_nf4_quantises_the_linear_layers(tiny_llama):
-    pytest.importorskip("bitsandbytes")
     model = models.load_model(tiny_llama, "nf4", "cpu")
     assert type(model.model.layers[0].mlp.up_proj).__name__ == "Linear4bit"
     assert model(torch.tensor([[3, 4, 5]])).logits.isfinite().all()

@@ -134,7 +134,9 @@ def smaller(source: dict) -> dict:
     return source | {"heldout": 4} | ({"n": 30} if "n" in source else {})
 
 
-def run_small(folder, name: str, models: list[str], arms: list[str], changes: dict | None = None) -> Checkout:
+def run_small(
+    folder, name: str, models: list[str], arms: list[str], changes: dict | None = None, dtype: str = "float32"
+) -> Checkout:
     """The overlay with one seed, three arms and two benchmarks, on tiny models out of a hub cache."""
     study = overlay(name)
     checkout = Checkout(folder / "checkout")
@@ -151,7 +153,7 @@ def run_small(folder, name: str, models: list[str], arms: list[str], changes: di
             "device": "cpu",
             "datasets_root": str(mirror(folder / "datasets")),
             "models": {
-                model: {"geometry": small_geometry(model, entry["geometry"]), "dtype": "float32"}
+                model: {"geometry": small_geometry(model, entry["geometry"]), "dtype": dtype}
                 for model, entry in entries.items()
             },
             "select": {
@@ -211,6 +213,20 @@ def test_llama31_8b_end_to_end(tmp_path):
     assert sources == {"Magicoder-OSS-Instruct-75K", "CodeAlpaca-20k", "MetaMathQA", "OpenHermes-2.5"}
     record = json.loads((folder / "adapters/colocated_pinned/seed0/train.run.json").read_text())
     assert record["attention"] == "sdpa"
+
+
+@pytest.mark.four_bit
+@pytest.mark.slow
+def test_llama31_8b_in_4_bits_end_to_end(tmp_path):
+    arms = ["base", "colocated_pinned"]
+    checkout = run_small(tmp_path, "llama31-8b", ["llama31-8b-nf4"], arms, dtype="nf4")
+    check_whole(checkout, "llama31-8b", "llama31-8b-nf4", arms)
+    folder = results(checkout, "llama31-8b", "llama31-8b-nf4")
+    for job in ("adapters/colocated_pinned/seed0/train", "evaluations/colocated_pinned/seed0/mini_arc"):
+        assert json.loads((folder / f"{job}.run.json").read_text())["dtype"] == "nf4"
+    losses = pd.read_csv(folder / "adapters/colocated_pinned/seed0/training_log.csv")
+    test = losses[losses["split"] == "test"].sort_values("step")["loss"]
+    assert test.iloc[-1] < test.iloc[0]
 
 
 @pytest.mark.slow

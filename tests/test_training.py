@@ -46,10 +46,10 @@ def test_packed_losses_equal_unpacked_ones(tiny_llama, mixture, trained, tmp_pat
         **trained[1], "training_seconds": 0, "peak_memory_mib": 0}  # fmt: skip
 
 
+@pytest.mark.four_bit
 @pytest.mark.parametrize("prefix_cache_gib", [0, 1])
 def test_a_4_bit_model_trains_after_its_held_out_loss_was_measured(tiny_llama, mixture, tmp_path, prefix_cache_gib):
     """On CPUs with avx512_bf16 a forward in eval mode takes bitsandbytes' gradients away."""
-    pytest.importorskip("bitsandbytes")
     (tmp_path / "out").mkdir()
     options = {"seed": 0, "dtype": "nf4", "device": "cpu", "out": tmp_path / "out", "scratch": tmp_path}
     settings = SETTINGS | {"prefix_cache_gib": prefix_cache_gib}

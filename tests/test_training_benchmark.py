@@ -27,8 +27,8 @@ def test_both_sides_train_the_same_adapter(benchmark, case):
     assert ours["peak_mib"] > 100
 
 
+@pytest.mark.four_bit
 def test_a_random_model_in_nf4_trains(benchmark):
-    pytest.importorskip("bitsandbytes")
     trainer, ours = (benchmark.measure(side, "last", "tiny", "nf4", "cpu", 1000, 0) for side in benchmark.SIDES)
     assert ours["loss"] == pytest.approx(trainer["loss"], abs=0.05)
 
