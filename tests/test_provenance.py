@@ -34,12 +34,24 @@ with Job(__doc__, inputs="text extra*", outputs="first second run") as job:
     job.out.second.mkdir()
     (job.out.second / "part").write_text("part")
     job.record["tokens"] = 7
+
+print("after the job")
+if job.settings.get("break_after"):
+    raise RuntimeError("boom")
+import atexit
+atexit.register(print, "at the end")  # of what was loaded after the job began
+class Slow:
+    def __del__(self):
+        print("taken apart")
+kept = Slow()
 '''
 
 
 @pytest.fixture
 def start(tmp_path):
-    (tmp_path / "copy.py").write_text(SCRIPT)
+    script = tmp_path / "scripts/copy.py"
+    script.parent.mkdir()
+    script.write_text(SCRIPT)
     (tmp_path / "text.txt").write_text("new")
 
     def run(**settings):
@@ -51,7 +63,7 @@ def start(tmp_path):
             "log": "log/x.log",
         }
         options = [part for name, path in names.items() for part in (f"--{name}", str(tmp_path / path))]
-        command = [sys.executable, tmp_path / "copy.py", *options, "--settings", json.dumps(settings), "--label", "one"]
+        command = [sys.executable, script, *options, "--settings", json.dumps(settings), "--label", "one"]
         return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     return run
@@ -59,6 +71,21 @@ def start(tmp_path):
 
 def files_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_a_delivered_job_ends_without_taking_its_libraries_apart(start, tmp_path):
+    process = start()
+    process.communicate()
+    assert process.returncode == 0
+    assert (tmp_path / "log/x.log").read_text().splitlines()[-2:] == ["after the job", "at the end"]
+
+
+def test_a_failure_after_the_job_is_a_failure(start, tmp_path):
+    process = start(break_after=True)
+    process.communicate()
+    assert process.returncode == 1
+    assert "RuntimeError: boom" in (tmp_path / "log/x.log").read_text()
+    assert (tmp_path / "out/first").exists()
 
 
 def test_outputs_log_and_record(start, tmp_path):
