@@ -17,6 +17,7 @@ import atexit
 import contextlib
 import errno
 import fcntl
+import gc
 import json
 import logging
 import os
@@ -34,6 +35,9 @@ from colocate import devices, digests, files, spending
 from colocate.errors import InputError
 
 log = logging.getLogger("colocate")
+# Garbage of a generation is looked for after so many new objects, or searches of the one before. With Python's own 700
+# and 10 a fifth of the time in which a job imports torch and transformers goes into searches that find nothing.
+GARBAGE = (100_000, 20, 20)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # such errors of a write name no file
 
 
@@ -139,6 +143,7 @@ class Job:
         for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ[variable] = str(self.threads)
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        gc.set_threshold(*GARBAGE)
         if self.settings.get("device") in ("auto", "cuda"):  # a job of a model; must come before torch starts CUDA
             devices.take_gpu(cards=self.gpus)
         self.terminal = os.fdopen(os.dup(2), "w")

@@ -44,7 +44,11 @@ plan.announce(STUDY)
 progress_table.watch(workflow)
 ROOT = Path(workflow.basedir).parent if Path(workflow.basedir).name == "workflow" else Path(workflow.basedir)
 # Filled in when a job starts: Snakemake remembers a command without them, so that a moved checkout reruns nothing.
-shell.prefix(f"PYTHON={shlex.quote(sys.executable)}; SCRIPTS={shlex.quote(str(ROOT / 'workflow/scripts'))}; ")
+# glibc keeps freed blocks of up to 128 MiB for the next tensor: given back each time, they would be zeroed page by page.
+shell.prefix(
+    f"PYTHON={shlex.quote(sys.executable)}; SCRIPTS={shlex.quote(str(ROOT / 'workflow/scripts'))}; "
+    "export MALLOC_MMAP_THRESHOLD_=134217728 MALLOC_TRIM_THRESHOLD_=1073741824; "
+)
 SELECT = STUDY["select"]
 RESULTS = f"results/{STUDY['study']}"
 BASE = f"{RESULTS}/{{model}}"

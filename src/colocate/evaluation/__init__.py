@@ -120,7 +120,10 @@ def _evaluate(model_folder, adapter, benchmark, task, settings, *, where, folder
             return about | empty | {"status": "not run: no sandbox", "reason": reason}, nothing
     progress(0.02, "model")
     live = _live_model(model_folder, adapter, settings, where, lambda done, note: progress(0.1 + 0.85 * done, note))
-    items, guess = _run(live, loaded, task, chat)
+    from colocate import onednn
+
+    with onednn.float32_layers(live.model):  # at least the output head
+        items, guess = _run(live, loaded, task, chat)
     prompts = items.attrs.pop("prompts")
     record.update(live.record)
     progress(1.0, "done")

@@ -25,8 +25,8 @@ the others with `per_head`, the same quantity with that head's base alone change
 Layers without RoPE have NaN, and n = 0 in the profile.
 """
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from colocate.errors import InputError
 from colocate.files import Progress, silent
 from colocate.models import attention, decoder_layers
+from colocate.onednn import float32_layers
 from colocate.profiles import Profile, tables
 from colocate.profiles.capture import (
     check_plain,
@@ -129,11 +130,17 @@ def compute(model, tokenizer, settings: dict, data: dict, progress: Progress = s
     )
 
 
-def _precision(model, chosen: Settings):
-    """Context in which the model computes as `chosen.precision` says."""
-    if chosen.precision == "bfloat16":
-        return in_bfloat16(model)
-    return nullcontext() if chosen.method == "local" else in_float32(model)
+@contextmanager
+def _precision(model, chosen: Settings) -> Iterator[None]:
+    """The model computes as `chosen.precision` says."""
+    with ExitStack() as stack:
+        if chosen.precision == "bfloat16":
+            stack.enter_context(in_bfloat16(model))
+        elif chosen.method != "local":
+            stack.enter_context(in_float32(model))
+        if chosen.method != "fisher":  # it differentiates
+            stack.enter_context(float32_layers(model))
+        yield
 
 
 def on_output(model, ids: Tensor, n_floor: int, chosen: Settings, report: Callable = silent) -> dict:
