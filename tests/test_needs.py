@@ -31,7 +31,7 @@ def card(study: dict, rule: str, **job) -> float:
 def test_weights_dominate_a_large_model(study):
     weights = 2 * plan.parameters(LLAMA) / 2**20
     full = card(study, "evaluate_arm", benchmark="mini_arc")
-    assert weights < full < 1.4 * weights
+    assert weights < full < 1.5 * weights  # the head in float32 beside its own
     study["models"]["llama"]["dtype"] = "nf4"
     body = plan.parameters(LLAMA) - LLAMA["vocab"] * LLAMA["hidden"]  # embedding and head keep two bytes
     saved = (2 - needs.BYTES["nf4"]) * body / 2**20

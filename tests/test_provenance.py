@@ -14,15 +14,16 @@ import pytest
 from colocate import compute
 from colocate.errors import InputError
 from colocate.files import read_json, replacing, write_json
-from colocate.provenance import ProgressBar
+from colocate.provenance import GARBAGE, ProgressBar
 
 SCRIPT = '''"""Copy a text."""
-import sys, time
+import gc, sys, time
 from colocate.errors import InputError
 from colocate.provenance import Job
 
 with Job(__doc__, inputs="text extra*", outputs="first second run") as job:
     print("from a library")
+    print("garbage is collected:", gc.isenabled(), "every", gc.get_threshold()[0])
     job.out.first.write_text(job.input.text.read_text())
     if job.settings.get("fail"):
         raise InputError("text.txt: line 1: found x; allowed: y")
@@ -93,7 +94,9 @@ def test_outputs_log_and_record(start, tmp_path):
     assert (out, err) == ("", "")
     assert (tmp_path / "out/first").read_text() == "new"
     assert files_in(tmp_path / "out") == ["first", "run.json", "second"]
-    assert "from a library" in (tmp_path / "log/x.log").read_text()
+    log = (tmp_path / "log/x.log").read_text()
+    assert "from a library" in log
+    assert f"garbage is collected: True every {GARBAGE[0]}" in log
     record = read_json(tmp_path / "out/run.json")
     assert record["rule"] == "copy"
     assert record["tokens"] == 7
