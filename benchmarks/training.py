@@ -26,7 +26,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-EPOCHS, BATCH, RANK, RATE, GARFA_RATE, HELDOUT = 3, 8, 16, 5e-4, 1e-2, 24
+EPOCHS, BATCH, RANK, RATE, HELDOUT = 3, 8, 16, 5e-4, 24
 SIDES = {"trainer": "Trainer + PEFT", "colocate": "colocate"}
 CASES = {"last": ("LoRA on the last 30 % of layers", 2.0), "all": ("LoRA on all layers", 1.3)}  # and least ratio
 GARFA_COST = 0.02  # at most

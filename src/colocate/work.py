@@ -74,7 +74,7 @@ def of_job(rule: str, config: dict, model: dict, job: dict | None = None) -> lis
     if rule == "measure_drift":
         return [Work(2 * NEUTRAL_TOKENS, 2 * NEUTRAL_TOKENS)]
     if rule in ("profile_arm", "profile_released"):
-        texts = pairs_of(config) * PAIR_TEXTS * TEXT_TOKENS
+        texts = pairs_of(config) * TEXT_TOKENS  # the right ones, through both models
         return [Work(2 * texts, 2 * texts)]
     chosen = config["statistics"]
     primary = [chosen["primary_sensitivity"], chosen["primary_rope"]]
