@@ -3,9 +3,11 @@
 import contextlib
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
+import time
 
 import pytest
 import yaml
@@ -164,8 +166,13 @@ def allocation(tmp_path):
     def run(**variables: str) -> subprocess.Popen:
         environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"} | variables
         environment["SLURM_SUBMIT_DIR"] = str(root)
+        # SIGINT as slurmd leaves it: tests that a shell runs in the background have it ignored, and no trap would help.
         return subprocess.Popen(
-            ["bash", str(script), "--configfile", "a.yaml"], env=environment, text=True, stderr=subprocess.PIPE
+            ["bash", str(script), "--configfile", "a.yaml"],
+            env=environment,
+            text=True,
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     run.folder = root
@@ -192,16 +199,11 @@ def test_an_allocation_fails_as_snakemake_does(allocation):
 
 
 def test_the_end_of_an_allocation_reaches_snakemake(allocation):
-    import signal
-    import time
-
     body = "trap 'echo stopped > stopped; exit 1' INT; touch ready; while :; do sleep 0.05 & wait $!; done"
     process = allocation(CUDA_VISIBLE_DEVICES="0", BODY=body)
     while not (allocation.folder / "ready").exists():
         time.sleep(0.02)
-    for _ in range(
-        10
-    ):  # a signal that meets bash on its way into `wait` is seen after it; SLURM, too, sends more than one
+    for _ in range(10):  # one that meets bash on its way into `wait` is seen after it; SLURM, too, sends several
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=2)
