@@ -76,12 +76,12 @@ def written(model, ids: list[int], room: int) -> list[int]:
 
 
 def run(folder, task: dict, adapter=None, **changes):
-    """A whole evaluation, in float32 on the CPU."""
+    """A whole evaluation on the CPU, in float32 unless `dtype` says otherwise."""
     places = {"benchmarks_dir": changes.pop("benchmarks_dir", BENCHMARKS)}
     for name in ("datasets_dir", "record"):
         if name in changes:
             places[name] = changes.pop(name)
-    where = {"dtype": "float32", "device": "cpu"}
+    where = {"dtype": changes.pop("dtype", "float32"), "device": "cpu"}
     return evaluation.evaluate(folder, adapter, task["task"], task, SETTINGS | changes, **where, **places)
 
 

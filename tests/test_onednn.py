@@ -5,6 +5,10 @@ import torch
 from torch import nn
 
 from colocate import models, onednn
+from colocate.profiles import compute
+from evaluating import run
+from test_profiles_rope_influence import DATA, SETTINGS
+from tiny import make_tokenizer
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of torch has no oneDNN")
 
@@ -66,3 +70,27 @@ def test_a_model_gives_the_same_logits(tiny_llama):
         with onednn.float32_layers(model):
             found = model(input_ids=ids).logits
     torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture
+def layers_seen(monkeypatch) -> set:
+    """(inputs, outputs) of the layers that computed by oneDNN."""
+    seen = set()
+    product = onednn._product
+    monkeypatch.setattr(
+        onednn, "_product", lambda layer, x: seen.add((layer.in_features, layer.out_features)) or product(layer, x)
+    )
+    return seen
+
+
+@pytest.mark.parametrize(("method", "used"), [("output", True), ("removal", True), ("local", True), ("fisher", False)])
+def test_rope_influence_computes_by_it_but_where_it_differentiates(tiny_llama, layers_seen, method, used):
+    model = models.load_model(tiny_llama, "float32", "cpu")
+    compute("rope_influence", model, make_tokenizer(), SETTINGS | {"method": method, "max_texts": 1}, DATA)
+    assert bool(layers_seen) == used
+
+
+def test_an_evaluation_computes_its_output_head_by_it(tiny_llama, layers_seen):
+    head = models.load_model(tiny_llama, "bfloat16", "cpu").get_output_embeddings()
+    run(tiny_llama, {"task": "mini_arc", "limit": 2}, dtype="bfloat16")
+    assert layers_seen == {(head.in_features, head.out_features)}  # all else is bfloat16
