@@ -20,7 +20,7 @@ H + 2 K heads of dimension d, L layers (checked against measured peaks by benchm
                           (of a full fine-tune every parameter)
     evaluation            t (2 K d L b + 2 F b + 8 D) + 8 N V + 4 c D V        N positions whose logits are made; on
                           cards t is batch_tokens, on CPUs keys and values count only where answers are written;
-                          c float32 copies of the head: its own of another dtype, and on CPUs oneDNN's
+                          c float32 copies of the head: of one in another dtype 1, on CPUs 2; on CPUs oneDNN's too
 
 A job asks for its peak and MARGIN more, and for SNAKEMAKE, which runs beside it on a cluster; on attempt k for memory
 1.5^(k-1) and time 2^(k-1) times as much; the config's `resources` scales both. Light: no torch.
@@ -214,7 +214,7 @@ def _evaluation(rule: str, config: dict, job: dict, shape: dict, dtype: str, on_
     positions = min(chosen["batch_tokens"] // 4, chosen["batch_size"] * ANSWER_POSITIONS)
     kept = 1 if written or on_gpu else 0  # while an answer is written; on cards also of a shared beginning
     cache = kept * 2 * shape["n_kv_heads"] * shape["head_dim"] * n_layers * (b if on_gpu else 4)
-    heads = (dtype != "float32") + (not on_gpu)
+    heads = (dtype != "float32") * (1 if on_gpu else 2) + (not on_gpu)
     return tokens * (cache + 2 * ffn * b + 8 * hidden) + 8 * positions * vocab + 4 * heads * hidden * vocab
 
 
