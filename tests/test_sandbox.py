@@ -283,10 +283,9 @@ def test_reference_solutions_of_the_published_sets_pass(path):
     step, wrong = HUMANEVAL[path]
     rows = [json.loads(line) for line in (root / path).read_text(encoding="utf-8").splitlines()[::step]]
 
-    def failing(row: dict) -> str | None:
+    def failing(row: dict) -> bool:
         reference = f"{row['prompt']}\n    pass\n\n{row['test']}\ncheck({row['entry_point']})"
-        score = code.pass_at_1([reference], [[row["prompt"] + row["canonical_solution"]]])
-        return None if score == 1.0 else row["task_id"]
+        return code.pass_at_1([reference], [[row["prompt"] + row["canonical_solution"]]]) != 1.0
 
-    with ThreadPoolExecutor(2) as pool:
-        assert [name for name in pool.map(failing, rows) if name] == wrong
+    # One after the other, as an evaluation does: before 3.11.8, ast.parse can fail in threads (CPython gh-106905).
+    assert [row["task_id"] for row in rows if failing(row)] == wrong
