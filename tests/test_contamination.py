@@ -145,6 +145,51 @@ def test_the_builtin_data_hold_no_item_of_a_builtin_benchmark_and_no_pair():
     assert contamination.find({split: DATA / "instructions" / f"{split}.jsonl" for split in SPLITS}, references).empty
 
 
+def test_items_of_a_data_set_with_other_columns_count_by_their_longest_text(tmp_path):
+    rows = [
+        {"sentence": PLANTED, "option1": "cup", "option2": "box", "answer": "2"},
+        {"activity_label": "Clocks", "ctx": f"{PLANTED} and", "endings": ["a", "b"], "label": "0"},
+        {"goal": "Wind it", "sol1": PLANTED, "sol2": "no", "label": 0},
+    ]
+    copy = {"id": "copy", "messages": turns(f"Read this: {PLANTED} and so on", "Thanks.")}
+    train = write(tmp_path / "train.jsonl", [copy])
+    for row in rows:
+        references = {"items": contamination.reference_texts(write(tmp_path / "items.jsonl", [row]))}
+        assert contamination.find({"train": train}, references)["item"].tolist() == ["copy"]
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_items_of_yaml_files_of_yours_are_told_apart_by_folder_and_kept_private(tmp_path, monkeypatch, absolute):
+    monkeypatch.chdir(tmp_path)
+    own = str(tmp_path / "my_quiz") if absolute else "my_quiz"
+    paths = []
+    for folder, text in ((own, PLANTED), ("your_quiz", "Another question of nine words that nobody copies ever")):
+        Path(folder).mkdir(parents=True)
+        paths.append(write(Path(folder) / "test.jsonl", [{"question": text, "answer": "b"}]))
+        write(Path(folder) / "train.jsonl", [{"question": f"Learn this: {PLANTED}", "answer": "b"}])
+        paths.append(Path(folder) / "train.jsonl")
+    mine = {"task": f"{own}/my_quiz.yaml", "source": "builtin", "private": True}
+    benchmarks = {"mine": mine, "yours": {"task": "your_quiz/your_quiz.yaml", "source": "builtin"}}
+    references = contamination.read_references(paths, benchmarks)
+    assert {name: len(items) for name, items in references.items()} == {own: 1, "your_quiz": 1}
+    assert contamination.private(benchmarks) == {own}
+    train = write(tmp_path / "data.jsonl", [{"id": "copy", "messages": turns(PLANTED, "Thanks.")}])
+    found = contamination.find({"train": train}, references, private=contamination.private(benchmarks))
+    assert found[["reference", "ngram"]].to_numpy().tolist() == [[own, ""]]
+
+
+def test_a_yaml_of_yours_on_a_hub_data_set_holds_both(tmp_path):
+    hub = write(tmp_path / "hub.jsonl", [{"question": PLANTED, "answer": "b"}])
+    folder = tmp_path / "datasets/organisation/name"
+    folder.mkdir(parents=True)
+    hub = hub.rename(folder / "test.jsonl")
+    (tmp_path / "own").mkdir()
+    beside = write(tmp_path / "own/extra.jsonl", [{"question": "Which one is it?", "answer": "b"}])
+    entry = {"task": str(tmp_path / "own/own.yaml"), "source": "organisation/name", "private": True}
+    references = contamination.read_references([hub, beside], {"mine": entry})
+    assert set(references) == contamination.private({"mine": entry}) == {"organisation/name", str(tmp_path / "own")}
+
+
 MINI = {"task": "mini", "source": "builtin", "private": False}
 HUB = {"task": "some_task", "source": "organisation/name", "private": False}
 

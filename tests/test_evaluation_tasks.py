@@ -1,12 +1,13 @@
 """lm-eval's own tasks on local data, with made-up rows."""
 
+import numpy as np
 import pytest
 
-from colocate import evaluation
+from colocate import evaluation, models
 from colocate.errors import InputError
 from colocate.evaluation import items as tables
 from colocate.evaluation import sandbox, tasks
-from evaluating import BENCHMARKS, mirror, run
+from evaluating import BENCHMARKS, mirror, reference, run
 
 
 @pytest.mark.slow
@@ -29,6 +30,28 @@ def test_a_stock_task_on_local_data(tiny_llama, tmp_path):
     assert (summary["n"], summary["groups"], summary["source"]) == (5, 5, "allenai/ai2_arc")
     assert list(items["item"]) == [tables.item_hash(arc(number)) for number in range(5)]
     assert list(items["target"]) == [f"answer {number % 4} of {number}" for number in range(5)]
+
+
+def winogrande(number: int) -> dict:
+    sentence = f"The cup number {number} did not fit into the box since the _ was too small."
+    return {"sentence": sentence, "option1": "cup", "option2": "box", "answer": "12"[number % 2]}
+
+
+def test_a_stock_task_that_fills_its_choices_into_the_prompt(tiny_llama, tmp_path):
+    rows = [winogrande(number) for number in range(4)]
+    for split in ("train", "validation"):
+        mirror(tmp_path, "allenai/winogrande", "winogrande_xl", split, rows)
+    summary, items = run(tiny_llama, {"task": "winogrande", "source": "allenai/winogrande"}, datasets_dir=tmp_path)
+    model, tokenizer = models.load_model(tiny_llama, "float32", "cpu"), models.load_tokenizer(tiny_llama)
+    for row, item in zip(rows, items.to_dict("records"), strict=True):
+        begin, end = row["sentence"].split("_")
+        filled = [begin + row[option] for option in ("option1", "option2")]
+        logprobs = [reference(model, tokenizer, text, end)[0] for text in filled]
+        gold = int(row["answer"]) - 1
+        assert item["gold_logprob"] == pytest.approx(logprobs[gold], abs=1e-4)
+        assert item["margin"] == pytest.approx(logprobs[gold] - logprobs[1 - gold], abs=1e-4)
+        assert (item["target"], item["correct"]) == (filled[gold], item["margin"] > 0)
+    assert summary["accuracy"] == np.mean(items["margin"] > 0)
 
 
 def gpqa(number: int) -> dict:

@@ -141,6 +141,29 @@ def test_a_yaml_of_yours_may_change_one_of_lm_eval_s_and_group_its_tasks(tmp_pat
         load(entry | {"task": str(tmp_path / "d.yaml")}, tmp_path, tmp_path / "cache")
 
 
+def test_items_are_scored_by_the_first_metric_that_is_their_mean(tmp_path):
+    rows = [{"ask": f"Is {i} even?", "answer": i % 2} for i in range(4)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    accuracy = "{metric: acc, aggregation: mean, higher_is_better: true}"
+    f1 = "{metric: f1, aggregation: f1, higher_is_better: true}"
+
+    def score(*metrics: str, **keys) -> tuple[str, str]:
+        text = MINE.format(folder=tmp_path).replace(accuracy, ", ".join(metrics))
+        (tmp_path / "mine.yaml").write_text(text)
+        entry = {"task": str(tmp_path / "mine.yaml")} | keys
+        (task,) = load(entry, tmp_path, tmp_path / "cache").values()
+        return tasks.score_of(task, entry)
+
+    assert score(f1, accuracy) == ("acc", "none")
+    assert score(accuracy, accuracy.replace("acc,", "acc_norm,"), metric="acc_norm") == ("acc_norm", "none")
+    with pytest.raises(InputError, match="task my_task: none of its metrics is the mean .*; found f1; set `metric`"):
+        score(f1)
+    with pytest.raises(InputError, match="task my_task: metric: found 'acc_norm'; allowed: acc"):
+        score(accuracy, metric="acc_norm")
+    with pytest.raises(InputError, match="task my_task: filter: found 'strict-match'; allowed: none"):
+        score(accuracy, filter="strict-match")
+
+
 # --------------------------------------------------------------------------------------------------- programs, packages
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from colocate import rows as data_rows
 from colocate.errors import InputError
+from colocate.evaluation.definitions import is_path
 from colocate.instructions import read_rows
 
-ASKED = ("question", "prompt", "text", "problem", "Question")  # what an item asks or says
+ASKED = ("question", "prompt", "text", "problem", "Question")  # what an item asks or says; else its longest text
 ANSWERED = ("correct", "paraphrase", "answer", "solution", "canonical_solution", "Correct Answer")
 SHORTEST = 8  # words
 COLUMNS = ["split", "item", "source", "reference", "reference_item", "ngram"]
@@ -120,29 +121,38 @@ def read_references(paths: Iterable[Path], benchmarks: Mapping[str, dict]) -> di
     """{name: test items} of the files that a rule lists: pairs and texts by file, benchmarks by what holds their items.
 
     `benchmarks`: the config's entries. A built-in task's name is its folder's, that of a hub data set is its id, since
-    several benchmarks may read one. A manifest stands for its folder.
+    several benchmarks may read one, and that of a YAML of yours is the path of its folder. A file of a hub data set
+    stands for all of it.
     """
-    hubs = {entry["source"] for entry in benchmarks.values()} - {"builtin"}
-    tasks = {entry["task"] for entry in benchmarks.values() if entry["source"] == "builtin"}
+    hubs = {entry["source"] for entry in benchmarks.values()}
+    holders = {name: ending for entry in benchmarks.values() for name, ending in _holders(entry).items()}
     found: dict[str, dict] = {}
     for path in map(Path, paths):
-        parents = [parent.as_posix() for parent in path.parents]
-        hub = next((hub for hub in hubs if any(f"/{parent}".endswith(f"/{hub}") for parent in parents)), None)
-        task = next(
-            (task for task in tasks if any(f"/{parent}".endswith(f"/benchmarks/{task}") for parent in parents)), None
-        )
-        if hub is not None and hub not in found:
-            place = next(parent for parent in path.parents if f"/{parent.as_posix()}".endswith(f"/{hub}"))
-            found[hub] = reference_items(place)
-        elif hub is None:
-            found.setdefault(task or path.stem, {}).update(reference_items(path))
+        held = ((name, parent) for name, end in holders.items() for parent in path.parents if _ends(parent, end))
+        name, place = next(held, (path.stem, path))
+        if name in hubs:
+            found[name] = found.get(name) or reference_items(place)
+        elif place == path or not TRAINING.search(path.name):
+            found.setdefault(name, {}).update(reference_items(path))
     return found
 
 
 def private(benchmarks: Mapping[str, dict]) -> set[str]:
     """Names, as `read_references` gives them, of the benchmarks whose texts must not be written."""
-    entries = [entry for entry in benchmarks.values() if entry.get("private")]
-    return {entry["task"] if entry["source"] == "builtin" else entry["source"] for entry in entries}
+    return {name for entry in benchmarks.values() if entry.get("private") for name in _holders(entry)}
+
+
+def _holders(entry: dict) -> dict[str, str]:
+    """{name: how the path of the folder ends} of what holds the items of a benchmark."""
+    hub = {} if entry["source"] == "builtin" else {entry["source"]: entry["source"]}
+    if is_path(entry["task"]):
+        folder = Path(entry["task"]).parent.as_posix()
+        return hub | {folder: folder}
+    return hub or {entry["task"]: f"benchmarks/{entry['task']}"}
+
+
+def _ends(folder: Path, ending: str) -> bool:
+    return folder.as_posix() == ending or folder.as_posix().endswith(f"/{ending}")
 
 
 def reference_texts(path: str | Path) -> list[tuple[str, ...]]:
@@ -174,9 +184,10 @@ def _rows(path: Path) -> Iterable[tuple[str, dict]]:
 
 
 def _texts(where: str, row: dict) -> tuple[str, ...]:
-    asked = next((row[key] for key in ASKED if isinstance(row.get(key), str)), None)
+    others = sorted((row[key] for key in row if isinstance(row[key], str) and key not in ANSWERED), key=len)
+    asked = next((row[key] for key in ASKED if isinstance(row.get(key), str)), others[-1] if others else None)
     if asked is None:
-        raise InputError(f"{where}: no field {' or '.join(ASKED)}; found {', '.join(sorted(row))}")
+        raise InputError(f"{where}: no field {' or '.join(ASKED)}, and no other text; found {', '.join(sorted(row))}")
     joined = (asked + answer if answer[:1].isspace() else f"{asked} {answer}" for answer in _answers(row))
     return (asked, *joined)
 

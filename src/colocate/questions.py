@@ -63,14 +63,12 @@ class Question:
         """Which answers the task's own filters and score take for right."""
         from lm_eval.api.instance import Instance
 
-        from colocate.evaluation.items import PREFERRED_FILTER
+        from colocate.evaluation.tasks import score_of
 
         asked = [Instance("generate_until", self.document, ("", {}), 0, resps=[answer]) for answer in answers]
         self.task._instances = asked  # where lm-eval's own loop leaves them: its filters have no other entrance
         self.task.apply_filters()
-        names = list(asked[0].filtered_resps)
-        name = self.entry.get("filter") or (PREFERRED_FILTER if PREFERRED_FILTER in names else names[0])
-        metric = self.entry.get("metric") or next(iter(self.task.aggregation()))
+        metric, name = score_of(self.task, self.entry)
         scores = [self.task.process_results(self.document, [one.filtered_resps[name]])[metric] for one in asked]
         return [bool(score > 0.5) for score in scores]
 

@@ -3,7 +3,8 @@
 gold_logprob   log p(gold answer | prompt) in nats, summed over its gold_tokens tokens: the gold choice of a
                multiple-choice item; of a generative item the text that a few-shot example would show (worked answer)
 margin         log p(gold choice) - max over wrong choices of log p(choice); null for generative items
-score          the task's first metric (on the filter "flexible-extract", where a task scores one answer several ways)
+               (of a task that fills each choice into the prompt, p is that of the text after it, the same for all)
+score          the task's metric that colocate.evaluation.tasks.score_of names, 0 to 1
 correct        score > 1/2
 stderr         of the mean score, clustered by group, with the small-sample factor; null with one group:
                sqrt(G / (G - 1) sum_g (sum_{i in g} (x_i - mean x))^2) / n
@@ -17,10 +18,11 @@ import numpy as np
 import pandas as pd
 
 from colocate import rows as data_rows
+from colocate.errors import InputError
+from colocate.evaluation.tasks import score_of
 
 TEXTS = ["prediction", "target", "prompt"]  # never written for a private benchmark
 COLUMNS = ["item", "doc_hash", "group", "correct", "score", "gold_logprob", "gold_tokens", "margin", *TEXTS]
-PREFERRED_FILTER = "flexible-extract"  # of tasks that score one answer in several ways, as gsm8k does
 
 
 def table(
@@ -29,16 +31,15 @@ def table(
     """One row an item, in the order of the tasks and their documents; columns COLUMNS.
 
     `samples`: lm-eval's, by task; `groups`: by task and document; `gold[task, doc_id]` = (log-probability, tokens) of
-    generative items and tokens of each choice of multiple-choice items. `entry["metric"]` and `entry["filter"]` choose
-    a score other than the task's first.
+    generative items and tokens of each choice of multiple-choice items. InputError for a score that is not from 0 to 1.
     """
     rows = []
     for name, task in tasks.items():
-        metric = entry.get("metric") or next(iter(task.aggregation()))
+        metric, chosen = score_of(task, entry)
         raw = _raw_rows(task)
-        for sample in _one_filter(samples[name], entry.get("filter")):
+        for sample in (sample for sample in samples[name] if sample["filter"] == chosen):
             position = sample["doc_id"]
-            score = float(sample[metric])
+            score = _score(name, metric, sample[metric])
             row = {
                 "item": item_hash(raw[position] if raw is not None else sample["doc"]),
                 "doc_hash": sample["doc_hash"],
@@ -48,7 +49,7 @@ def table(
                 "prompt": sample["arguments"][0][0],
             }
             fill = _choice if task.OUTPUT_TYPE == "multiple_choice" else _generated
-            rows.append(row | fill(sample, gold[name, position]))
+            rows.append(row | fill(task, sample, gold[name, position]))
     items = pd.DataFrame(rows, columns=COLUMNS)
     return items.assign(**dict.fromkeys(TEXTS)) if entry.get("private") else items
 
@@ -96,30 +97,35 @@ def _raw_rows(task):
     return raw if len(raw) == len(task.eval_docs) else None
 
 
-def _one_filter(samples: list[dict], wanted: str | None) -> list[dict]:
-    filters = list(dict.fromkeys(sample["filter"] for sample in samples))
-    chosen = wanted or (PREFERRED_FILTER if PREFERRED_FILTER in filters else filters[0])
-    return [sample for sample in samples if sample["filter"] == chosen]
+def _score(name: str, metric: str, value: object) -> float:
+    if isinstance(value, bool | int | float | np.number) and 0 <= value <= 1:
+        return float(value)
+    raise InputError(
+        f"benchmarks: task {name}: metric: {metric} gives an item {value!r}; allowed: a score from 0 to 1. Set "
+        "`metric` to another of the task's"
+    )
 
 
-def _choice(sample: dict, tokens: list[int]) -> dict:
+def _choice(task, sample: dict, tokens: list[int]) -> dict:
     """Columns of a multiple-choice item; several right choices count as their best."""
     logprobs = [float(response[0]) for response in sample["filtered_resps"]][: len(tokens)]
-    choices = [arguments[1].strip() for arguments in sample["arguments"]][: len(tokens)]
-    target = sample["target"] if isinstance(sample["target"], list) else [sample["target"]]
-    right = [choices.index(index) if isinstance(index, str) else index for index in target]
+    choices = task.doc_to_choice(sample["doc"])
+    # Where choices are filled into the prompt, the prompt function tells the right one; the target follows them all.
+    target = task.doc_to_text(sample["doc"]) if task.multiple_input else sample["target"]
+    named = target if isinstance(target, list) else [target]
+    right = [choices.index(index) if isinstance(index, str) else index for index in named]
     gold = max(right, key=logprobs.__getitem__)
     wrong = [value for index, value in enumerate(logprobs) if index not in right]
     return {
         "gold_logprob": logprobs[gold],
         "gold_tokens": tokens[gold],
         "margin": logprobs[gold] - max(wrong),
-        "prediction": choices[int(np.argmax(logprobs))],
-        "target": choices[gold],
+        "prediction": choices[int(np.argmax(logprobs))].strip(),
+        "target": choices[gold].strip(),
     }
 
 
-def _generated(sample: dict, gold: tuple[float, int]) -> dict:
+def _generated(task, sample: dict, gold: tuple[float, int]) -> dict:
     target = sample["target"]
     return {
         "gold_logprob": gold[0],

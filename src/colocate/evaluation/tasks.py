@@ -18,6 +18,7 @@ from colocate import rows as data_rows
 from colocate.errors import InputError
 from colocate.evaluation import definitions
 
+PREFERRED_FILTER = "flexible-extract"  # of tasks that score one answer in several ways, as gsm8k does
 # What makes items of a hub data set alike: a column, or (for translations of one list of problems) the position.
 POSITION = "#"
 GROUPS = {"cais/mmlu": "subject", "juletxara/mgsm": POSITION}
@@ -50,6 +51,7 @@ def load(entry: dict, *, benchmarks_dir: Path, datasets_dir: Path, cache_dir: Pa
             task.set_config("generation_kwargs", {"max_gen_toks": entry["max_new_tokens"]}, update=True)
         _check_examples(task)
         _check_repeatable(task)
+        score_of(task, entry)
         tasks[task.task_name] = task
     return tasks
 
@@ -60,6 +62,28 @@ def groups(name: str, documents: list[dict], source: str) -> list[str]:
     if column == POSITION:
         return [str(position) for position in range(len(documents))]
     return [str(document.get(column, f"{name}-{position}")) for position, document in enumerate(documents)]
+
+
+def score_of(task, entry: dict) -> tuple[str, str]:
+    """(metric, filter) that score an item: the entry's `metric` and `filter`, and without these the task's own.
+
+    That is its first metric that is averaged over items (perplexities, F1 and the like are no scores of an item), on
+    the filter PREFERRED_FILTER where it has that, else on its first. InputError where there is no such one.
+    """
+    from lm_eval.api.metrics import mean
+
+    metrics, filters = task.aggregation(), [ensemble.name for ensemble in task._filters]
+    for key, known in (("metric", metrics), ("filter", filters)):
+        if entry.get(key) not in (None, *known):
+            allowed = ", ".join(known)
+            raise InputError(f"benchmarks: task {task.task_name}: {key}: found {entry[key]!r}; allowed: {allowed}")
+    metric = entry.get("metric") or next((name for name, average in metrics.items() if average is mean), None)
+    if metric is None:
+        raise InputError(
+            f"benchmarks: task {task.task_name}: none of its metrics is the mean of its items' scores; found "
+            f"{', '.join(metrics)}; set `metric` to one that gives each item 0 to 1, or choose another task"
+        )
+    return metric, entry.get("filter") or (PREFERRED_FILTER if PREFERRED_FILTER in filters else filters[0])
 
 
 def reference(task, document: dict) -> str | None:
