@@ -1,6 +1,7 @@
 """What a run asks of a cluster, against programs that answer as SLURM's do; tests/slurm has the real ones."""
 
 import asyncio
+import errno
 import json
 import os
 import pwd
@@ -161,12 +162,64 @@ def test_jobs_whose_state_could_not_be_learnt_are_asked_for_again():
 
 @pytest.mark.parametrize(
     ("kind", "nodes", "found"),
-    [("tmpfs", "node1\nnode2\n", True), ("ext2/ext3", "node1\n", False), ("tmpfs", "127.0.0.1\nlocalhost\n", False)],
+    [
+        ("tmpfs", "node1\nnode2\n", "problem"),
+        ("xfs", "node1\nnode2\n", "doubt"),
+        ("ext2/ext3", "node1\n", "doubt"),
+        ("nfs", "node1\n", "nothing"),
+        ("lustre", "node1\n", "nothing"),
+        ("tmpfs", "127.0.0.1\nlocalhost\n", "nothing"),
+        ("xfs", "127.0.0.1\nlocalhost\n", "nothing"),
+    ],
 )
-def test_storage_that_other_machines_cannot_see_is_named(slurm, tmp_path, kind, nodes, found):
+def test_storage_that_other_machines_cannot_see_is_named(slurm, tmp_path, monkeypatch, kind, nodes, found):
+    """Project, environment and data, each by its path."""
+    monkeypatch.setenv("COLOCATE_DATASETS", "/mirror/of/data")
     slurm("stat", f"{kind}\n")
     slurm("sinfo", nodes)
-    assert [f"{tmp_path} lies on {kind}" in line for line in cluster._storage_problems(tmp_path)] == [True] * found
+    problems, doubts = cluster._storage_problems(tmp_path), cluster.doubts(tmp_path)
+    assert (len(problems), len(doubts)) == (found == "problem", found == "doubt")
+    for line in problems + doubts:
+        assert line.startswith(f"{tmp_path} and {sys.prefix} and /mirror/of/data: on ")
+        assert kind in line
+
+
+def test_an_environment_inside_the_project_is_not_named_beside_it(slurm, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    slurm("stat", "tmpfs\n")
+    slurm("sinfo", "node1\n")
+    (line,) = cluster._storage_problems(tmp_path)
+    assert line.startswith(f"{tmp_path}: on tmpfs")
+
+
+@pytest.mark.parametrize(
+    ("variables", "options", "found"),
+    [
+        ({}, "", None),
+        ({"PARTITION": "gpus"}, "", "there is no partition gpus"),
+        ({"PARTITION": "cpu"}, "", "partition cpu has no GPU"),
+        ({"PARTITION": "cpu"}, "--no-gpus", None),
+        ({"PARTITION": "cpu"}, "--partition all", None),
+        ({"ACCOUNT": "chemistry"}, "", "there is no account chemistry of yours"),
+        ({"ACCOUNT": "physics"}, "", None),
+        ({"ACCOUNT": "physics"}, "--account chemistry", "there is no account chemistry of yours"),
+    ],
+)
+def test_check_looks_at_what_jobs_will_ask_for(slurm, tmp_path, monkeypatch, capsys, variables, options, found):
+    for name in ("PARTITION", "ACCOUNT"):
+        monkeypatch.setenv(f"COLOCATE_SLURM_{name}", variables.get(name, ""))
+    slurm("scontrol", CONFIG.replace("none", "slurmdbd"))
+    slurm("sacctmgr", "physics\n")
+    assert cluster.main(["check", "--folder", str(tmp_path), *options.split()]) == (found is not None)
+    assert (found or "nothing found that would stop or hang a run") in capsys.readouterr().out
+
+
+def test_check_notes_what_only_its_user_can_tell(slurm, tmp_path, capsys):
+    slurm("stat", "xfs\n")
+    assert cluster.main(["check", "--folder", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert f"Note: {tmp_path} and {sys.prefix}: on a disk of this machine (xfs)" in said
+    assert f"srun ls {tmp_path}\n" in said
 
 
 def test_without_slurm_the_error_says_so(tmp_path, monkeypatch):
@@ -258,6 +311,15 @@ def test_jobs_of_a_killed_driver_are_found_even_after_its_lock_was_taken_away_by
     driver.claim(tmp_path)
 
 
+def test_a_file_system_that_cannot_lock_is_named_before_jobs_fail_on_it(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(driver.fcntl, "flock", refuse)
+    with pytest.raises(InputError, match=r"colocate.lock: files cannot be locked here \(Function not .*option flock"):
+        driver.claim(tmp_path)
+
+
 def test_the_locks_of_a_killed_run_are_taken_away(tmp_path):
     first = holder(tmp_path)
     locks = tmp_path / ".snakemake/locks"
@@ -293,6 +355,7 @@ def test_jobs_of_a_killed_driver_stop_the_next_run_and_keep_its_locks(slurm, tmp
         ("--unlock", False),
         ("--lint", False),
         ("-j 4 --keep-going", True),
+        ("--cores 2 --nolock", True),
     ],
 )
 def test_only_runs_that_start_jobs_hold_the_folder(line, runs):

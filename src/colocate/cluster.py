@@ -1,7 +1,7 @@
 """SLURM: what a run must know of a cluster before its first job, and the jobs that a dead driver left behind.
 
     python -m colocate.cluster jobs | wait | cancel      jobs of this folder's runs that are still in the queue
-    python -m colocate.cluster check [PARTITION]          what is known to hang or mislead, and what to set
+    python -m colocate.cluster check [--no-gpus]          what is known to hang or mislead, and what to set
 
 Job names begin with `PREFIX` (profiles/slurm sets it), and a job's working directory is the folder of its run: so the
 jobs of a folder are found even when the driver that submitted them has been killed. Light: the Snakefile imports this.
@@ -24,7 +24,9 @@ PREFIX = "colocate"
 ENDED = set("COMPLETED FAILED CANCELLED TIMEOUT NODE_FAIL OUT_OF_MEMORY BOOT_FAIL DEADLINE PREEMPTED".split())
 # squeue must remember an ended job for longer than the driver waits between two looks, at most 180 s. Unit: seconds.
 SHORTEST_MEMORY = 180
-LOCAL_FILE_SYSTEMS = {"tmpfs", "ramfs", "overlayfs", "squashfs"}  # as stat names them
+# File systems as stat names them: of one machine alone; and of its disks, which it may export to others.
+LOCAL_FILE_SYSTEMS = {"tmpfs", "ramfs", "overlayfs", "squashfs"}
+DISK_FILE_SYSTEMS = {"ext2/ext3", "xfs", "btrfs", "zfs", "f2fs", "jfs", "reiserfs"}
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,16 @@ def problems(
     return found + _account_problems(account, accounting, needed) + _storage_problems(Path(folder))
 
 
+def doubts(folder: str | Path) -> list[str]:
+    """What may stop a run on this cluster, where only its user can tell; empty if nothing."""
+    return [
+        f"{places}: on a disk of this machine ({kind}). Jobs need the same path: see that compute nodes have it, "
+        f"for one by: srun ls {places.partition(' ')[0]}"
+        for kind, places in _storage(Path(folder)).items()
+        if kind in DISK_FILE_SYSTEMS
+    ]
+
+
 def keep_asking(executor: type) -> None:
     """Make an executor class of Snakemake ask again about the jobs whose state it could not learn.
 
@@ -160,6 +172,8 @@ def check_run(workflow) -> None:
     status_command = workflow.executor_settings.status_command or "sacct"
     found = [problems(Path.cwd(), status_command, *one[:2], bool(one[2])) for one in sorted(asked, key=str)]
     distinct = list(dict.fromkeys(line for part in found for line in part))
+    for line in doubts(Path.cwd()) if asked else []:
+        print(f"Note: {line}", file=sys.stderr)
     if distinct:
         raise InputError("this run would hang or fail on this cluster:\n- " + "\n- ".join(distinct))
 
@@ -195,25 +209,31 @@ def _partition_problems(partition: str | None, gpus: bool) -> list[str]:
     if not any(state == "up" for state, _ in own):
         return [f"partition {chosen} is down; {hint}"]
     if gpus and not any("gpu" in gres for _, gres in own):
-        return [f"partition {chosen} has no GPU, and this study asks for GPUs; {hint}, or set device: cpu"]
+        return [f"partition {chosen} has no GPU, and jobs ask for GPUs; {hint}, or set device: cpu"]
     return []
 
 
 def _storage_problems(folder: Path) -> list[str]:
-    """Storage that compute nodes cannot see, as far as this machine can tell: its own memory or a container's layer.
+    """Storage that compute nodes cannot see: the memory of this machine, or a container's layer."""
+    return [
+        f"{places}: on {kind}, which other machines cannot see; clone the project, make its environment, and keep "
+        "data on storage that compute nodes share"
+        for kind, places in _storage(folder).items()
+        if kind in LOCAL_FILE_SYSTEMS
+    ]
 
-    A cluster whose nodes are all this machine sees everything.
-    """
+
+def _storage(folder: Path) -> dict[str, str]:
+    """{file system: places on it} of project, environment and data mirror; {} where this machine is the cluster."""
     here = {"localhost", "127.0.0.1", socket.gethostname(), socket.gethostname().partition(".")[0]}
     if set(_ask("sinfo", "--noheader", "--Node", "--format=%o").split()) <= here:
-        return []
-    kind = _ask("stat", "--file-system", "--format=%T", str(folder)).strip()
-    if kind not in LOCAL_FILE_SYSTEMS:
-        return []
-    return [
-        f"{folder} lies on {kind}, which other machines cannot see; clone the project, and make its environment, on "
-        "storage that compute nodes share"
-    ]
+        return {}
+    folder, found = folder.resolve(), {}
+    for place in (folder, Path(sys.prefix), Path(os.environ.get("COLOCATE_DATASETS") or folder)):
+        if place == folder or folder not in place.parents:
+            kind = _ask("stat", "--file-system", "--format=%T", str(place)).strip()
+            found.setdefault(kind, {})[str(place)] = None
+    return {kind: " and ".join(places) for kind, places in found.items()}
 
 
 def _ask(*command: str) -> str:
@@ -231,13 +251,19 @@ def _ask(*command: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m colocate.cluster", description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=["jobs", "wait", "cancel", "check"])
-    parser.add_argument("partition", nargs="?", help="check: the partition that jobs will ask for")
+    for name in ("partition", "account"):
+        variable = f"COLOCATE_SLURM_{name.upper()}"
+        said = f"check: the {name} that jobs will ask for (default: {variable}, then the cluster's)"
+        parser.add_argument(f"--{name}", default=os.environ.get(variable) or None, help=said)
+    parser.add_argument("--no-gpus", action="store_true", help="check: jobs will ask for no GPU")
     parser.add_argument("--folder", default=".", help="folder of the run (default: this one)")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.what == "check":
-            found = problems(chosen.folder, "squeue", chosen.partition)
+            found = problems(chosen.folder, "squeue", chosen.partition, chosen.account, not chosen.no_gpus)
             print("\n".join(found) or "nothing found that would stop or hang a run")
+            for line in doubts(chosen.folder):
+                print("Note:", line)
             return bool(found)
         if chosen.what == "wait":
             wait(chosen.folder)

@@ -26,7 +26,7 @@ LOCK = "colocate.lock"
 # Options of snakemake with which no job runs, and nothing needs to be held.
 READ_ONLY = set(
     "-n --dry-run --dryrun --lint -l --unlock --summary -S --detailed-summary -D --dag --rulegraph --filegraph "
-    "--list-rules --list --report --version -v --nolock --cleanup-metadata --delete-all-output".split()
+    "--list-rules --list --report --version -v --cleanup-metadata --delete-all-output".split()
 )
 _held = []
 
@@ -40,8 +40,7 @@ def runs_jobs(arguments: list[str]) -> bool:
 def claim(folder: str | Path = ".", say=print) -> None:
     """Hold `folder` for this process, once. InputError if another run holds it, or its jobs are still in the queue.
 
-    Takes away Snakemake's stale locks. Where the file system cannot lock, nothing is held and Snakemake's own lock is
-    all there is.
+    Takes away Snakemake's stale locks. InputError too where the file system cannot lock: jobs need that as well.
     """
     if _held:
         return
@@ -52,9 +51,13 @@ def claim(folder: str | Path = ".", say=print) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise InputError(_holder(file, Path(folder).resolve())) from None
-    except OSError:
+    except OSError as error:
         file.close()
-        return
+        raise InputError(
+            f"{state / LOCK}: files cannot be locked here ({error.strerror}), so two runs, or an old and a new attempt "
+            "at a job, could not be kept apart. Have this file system mounted with locks (Lustre: the option flock), "
+            "or clone the project on another"
+        ) from None
     stale = sorted((state / "locks").glob("*")) if (state / "locks").is_dir() else []
     # Where the last run ended well its jobs have ended too; squeue is asked all the same, if there is one.
     asks = _read(file).get("slurm") and (stale or shutil.which("squeue"))
