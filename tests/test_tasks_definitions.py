@@ -200,14 +200,6 @@ def test_packages_that_a_task_needs_are_named(monkeypatch, name, absent, says):
         definitions.build(entry, {}, 0)
 
 
-def test_what_ifeval_would_download_is_named(monkeypatch, tmp_path):
-    import nltk
-
-    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
-    with pytest.raises(InputError, match="task ifeval needs NLTK's punkt_tab; .* set NLTK_DATA=FOLDER"):
-        definitions._check_sentence_splitter("ifeval")
-
-
 def test_hendrycks_math_needs_none_of_these(tmp_path):
     rows = [{"problem": "1 + 1?", "solution": r"It is $\boxed{2}$.", "level": "1", "type": "Algebra"}]
     for split in ("train", "test"):

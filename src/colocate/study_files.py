@@ -9,7 +9,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from colocate import hub_data, instructions, rows
+from colocate import hub_data, instructions, rows, sentence_splitter
 from colocate.config_schema import near
 from colocate.errors import InputError
 
@@ -24,7 +24,7 @@ def problems(study: dict, mirror: str = "", planning: bool = False) -> list[tupl
     `mirror`: the folder that hub data sets are read from; "" where they are fetched. `planning`: nothing will run, so
     that the models may be on another machine.
     """
-    found = [] if planning else _models(study)
+    found = [] if planning else [*_models(study), *_sentence_splitter(study, mirror)]
     return [*found, *_mixture(study), *_benchmarks(study), *(_mirrored(study, mirror) if mirror else ())]
 
 
@@ -71,6 +71,19 @@ def _benchmarks(study: dict) -> list[tuple[str, str]]:
         if said := _task_problem(entry["task"], entry["source"]):
             found.append((f"benchmarks.{name}.task", said))
     return found
+
+
+def _sentence_splitter(study: dict, mirror: str) -> list[tuple[str, str]]:
+    """IFEval's, unless it comes with the data, which are still to be fetched."""
+    to_fetch = not mirror and not (Path(hub_data.FETCHED) / sentence_splitter.DATASET / hub_data.MANIFEST).exists()
+    if to_fetch or sentence_splitter.present():
+        return []
+    entries = {name: study["benchmarks"][name] for name in study["select"]["benchmarks"]}
+    return [
+        (f"benchmarks.{name}.task", f"found {entry['task']}, which {sentence_splitter.MISSING}")
+        for name, entry in entries.items()
+        if entry["source"] == sentence_splitter.DATASET
+    ]
 
 
 def _mirrored(study: dict, mirror: str) -> list[tuple[str, str]]:

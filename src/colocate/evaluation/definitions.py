@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from colocate import sentence_splitter
 from colocate.errors import InputError
 
 NEEDS = {  # folder of lm-eval's tasks -> (modules, what to install)
@@ -156,7 +157,7 @@ def _check_needs(entry) -> None:
     if "minerva_math" in folders:
         _check_antlr(entry.name)
     if "ifeval" in folders:
-        _check_sentence_splitter(entry.name)
+        sentence_splitter.load()
 
 
 def _check_antlr(name: str) -> None:
@@ -165,19 +166,6 @@ def _check_antlr(name: str) -> None:
     found = version("antlr4-python3-runtime")
     if not found.startswith("4.11"):
         raise InputError(f"benchmarks: task {name} needs antlr4-python3-runtime 4.11; found {found}")
-
-
-def _check_sentence_splitter(name: str) -> None:
-    """ifeval downloads this one when it is imported: on a node without network it would wait, and fail later."""
-    import nltk
-
-    try:
-        nltk.data.find("tokenizers/punkt_tab")
-    except LookupError as error:
-        raise InputError(
-            f"benchmarks: task {name} needs NLTK's punkt_tab; where there is network: python -m nltk.downloader "
-            "-d FOLDER punkt_tab, and set NLTK_DATA=FOLDER"
-        ) from error
 
 
 # ---------------------------------------------------------------------------------------------------------------- index
