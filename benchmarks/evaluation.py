@@ -13,6 +13,7 @@ log-likelihoods to 1e-4. Printed as Markdown: a row a case as soon as it is meas
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -29,12 +30,13 @@ SIDES = {"stock": "lm-eval hf", "colocate": "colocate"}
 STOCK_SIZES = (1, 4, 16)
 MMLU, ARC, GSM8K, MGSM = "cais/mmlu", "allenai/ai2_arc", "openai/gsm8k", "juletxara/mgsm"
 GERMAN = {"task": "mgsm_native_cot_de", "source": MGSM, "num_fewshot": 8}
+SUMS = {"task": "gsm8k", "source": GSM8K, "num_fewshot": 8}
 CASES = {  # name: (what it is, task, least ratio)
     "mmlu": ("MMLU anatomy, 5 shots", {"task": "mmlu_anatomy", "source": MMLU, "num_fewshot": 5, "limit": 24}, 3.0),
     "arc": ("ARC-Challenge, 5 shots", {"task": "arc_challenge", "source": ARC, "num_fewshot": 5, "limit": 16}, 3.0),
     "arc0": ("ARC-Challenge, 0 shots", {"task": "arc_challenge", "source": ARC, "num_fewshot": 0, "limit": 48}, 2.0),
-    "gsm8k": ("GSM8K, the 8 usual shots", {"task": "gsm8k_cot", "source": GSM8K, "limit": 16}, 1.5),
-    "gsm8k_drawn": ("GSM8K, 8 shots drawn anew", {"task": "gsm8k", "source": GSM8K, "num_fewshot": 8, "limit": 8}, 1.5),
+    "gsm8k": ("GSM8K, the same 8 shots", SUMS | {"limit": 16, "first_n": True}, 1.5),
+    "gsm8k_drawn": ("GSM8K, 8 shots drawn anew", SUMS | {"limit": 8}, 1.5),
     "mgsm": ("MGSM, its 8 shots in order", GERMAN | {"limit": 12, "first_n": True}, 1.5),
     "mgsm_drawn": ("MGSM, its 8 shots shuffled", GERMAN | {"limit": 8}, 1.5),
 }
@@ -83,7 +85,7 @@ def measure(side: str, case: str, size: int, datasets: Path, model_folder: Path,
     import torch
     from lm_eval import evaluator
 
-    from colocate import devices, models
+    from colocate import devices, models, onednn
     from colocate.evaluation import tasks
 
     torch.set_num_threads(1)
@@ -93,9 +95,11 @@ def measure(side: str, case: str, size: int, datasets: Path, model_folder: Path,
         loaded = tasks.load(task, seed=SEED, **places)
         model, tokenizer = models.load_model(model_folder, dtype, "cpu"), models.load_tokenizer(model_folder)
         lm = backend(side, model, tokenizer, size)
+        ours = onednn.float32_layers(model) if side == "colocate" else contextlib.nullcontext()  # as evaluate() has it
 
         def run():
-            return evaluator.evaluate(lm, {"tasks": loaded}, limit=task["limit"], bootstrap_iters=0)
+            with ours:
+                return evaluator.evaluate(lm, {"tasks": loaded}, limit=task["limit"], bootstrap_iters=0)
 
         wall, processor = time.perf_counter(), time.process_time()
         if profiled:
@@ -258,7 +262,8 @@ def copy_rate(device: str) -> float:
 # --------------------------------------------------------------------------------------------------------- the report
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 1 if a target is missed or the sides differ."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", choices=[*CASES, "first"], default=[*CASES, "first"])
     parser.add_argument("--repeats", type=int, default=2, help="turns, each of both sides")
@@ -292,17 +297,21 @@ def main(arguments: list[str] | None = None) -> None:
                 share = f", {one['share']:.0%} of the limit" if "share" in one else ""
                 print(f"{options.shape} {SIDES[side]} {kind}: {one['tokens_s']:.0f} tokens/s{share}")
     else:
-        compare(options, datasets, model)
+        return compare(options, datasets, model)
+    return 0
 
 
-def compare(options, datasets: Path, model: Path) -> None:
-    """Print a row of the table as soon as a case is measured, and where the time goes of one that misses its target."""
+def compare(options, datasets: Path, model: Path) -> int:
+    """Print a row of the table as soon as a case is measured, and where the time goes of one that misses its target.
+
+    Returns the exit status: 1 if a target is missed, or the sides' scores or log-likelihoods differ.
+    """
     more = ["--datasets", str(datasets), "--model", str(model), "--dtype", options.dtype]
     more += ["--limit", str(options.limit)] if options.limit else []
     cases = [case for case in options.cases if case != "first"]
     if cases:
         print(row(COLUMNS), row(["---"] * len(COLUMNS)), sep="\n", flush=True)
-    slow = []
+    slow, wrong = [], []
     for case in cases:
         sizes = {size: subprocess_run("stock", case, size, more) for size in options.stock_sizes}
         best = min(sizes, key=lambda size: sizes[size]["processor"])
@@ -312,15 +321,20 @@ def compare(options, datasets: Path, model: Path) -> None:
                 size = best if side == "stock" else options.batch_size
                 records[side].append(subprocess_run(side, case, size, more))
         print(row(report(case, best, records)), flush=True)
+        wrong += [case] * (not same(records))
         slow += [case] * (statistics.mean(ratios(records, "processor")) < CASES[case][2])
     for case in slow:
         print(f"\n{case}: where the time of colocate goes\n")
         print(subprocess_run("colocate", case, options.batch_size, [*more, "--profile"])["profile"], flush=True)
-    if "first" in options.cases:
-        compare_first_passes(options.repeats, datasets, model)
+    late = compare_first_passes(options.repeats, datasets, model) if "first" in options.cases else []
+    for case in slow + late + wrong:
+        print(f"missed: {case}{' (answers differ)' * (case in wrong)}", flush=True)
+    return int(bool(slow + late + wrong))
 
 
-def compare_first_passes(repeats: int, datasets: Path, model: Path) -> None:
+def compare_first_passes(repeats: int, datasets: Path, model: Path) -> list[str]:
+    """Print a row for each kind of job; returns those that come too late."""
+    late = []
     print("\n" + row(FIRST_COLUMNS), row(["---"] * len(FIRST_COLUMNS)), sep="\n", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         adapter = make_adapter(Path(folder), model)
@@ -335,7 +349,9 @@ def compare_first_passes(repeats: int, datasets: Path, model: Path) -> None:
             met = middle["colocate"][1] <= most
             print(row([kind, *seconds, f"{most:.0f}: {verdict(met)}"]), flush=True)
             if not met:
+                late.append(f"first forward pass, {kind}")
                 print("what takes longest to import:\n" + "\n".join(imports(chosen, datasets, model)), flush=True)
+    return late
 
 
 def imports(adapter: Path | None, datasets: Path, model: Path) -> list[str]:
@@ -390,6 +406,12 @@ def agreement(theirs: dict, ours: dict) -> tuple[int, int, float]:
     return alike, len(ours["answers"]), worst
 
 
+def same(records: dict) -> bool:
+    """Whether both sides have the same scores, and the same log-likelihoods to 1e-4."""
+    theirs, ours = records["stock"][0], records["colocate"][0]
+    return theirs["scores"] == ours["scores"] and agreement(theirs, ours)[2] <= 1e-4
+
+
 def report(case: str, best: int, records: dict) -> list[str]:
     """A row of COLUMNS: ratios with their spread, seconds, agreement, memory, and whether the target is met."""
     name, _, least = CASES[case]
@@ -423,4 +445,4 @@ def verdict(met: bool) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -323,7 +323,8 @@ def matmul_rate(dtype, device: str) -> float:
 # ------------------------------------------------------------------------------------------------------- the report
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=["smollm2", *SHAPES], default="smollm2")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "bf16", "nf4"], help="default: the CPU's best, bf16")
@@ -345,18 +346,20 @@ def main(arguments: list[str] | None = None) -> None:
             print(json.dumps(garfa_cost(*where, int(seed))))
         else:
             print(json.dumps(measure(side, case, *where, int(seed), options.profile)))
-        return
+        return 0
     runs = [(side, case) for case in CASES for side in SIDES]
     records = {run: [] for run in runs}
     for seed in range(options.repeats):
         for run in runs if seed % 2 == 0 else runs[::-1]:
             records[run].append(subprocess_run(*run, *where, seed))
     costs = subprocess_run("colocate", "garfa", *where, 0)["costs"]
-    print("\n".join(report(records, costs, *where)))
+    lines = report(records, costs, *where)
+    print("\n".join(lines))
     for case, (name, least) in CASES.items():
         if statistics.mean(ratios(records, case, timing(options.device))) < least:
             print(f"\n{name}: under the target; where the time of colocate goes:\n")
             print(subprocess_run("colocate", case, *where, 0, "--profile")["profile"])
+    return int(any("MISSED" in line for line in lines))
 
 
 def subprocess_run(side: str, case: str, shape: str, dtype: str, device: str, n_tokens: int, seed: int, *more) -> dict:
@@ -422,4 +425,4 @@ def verdict(met: bool) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

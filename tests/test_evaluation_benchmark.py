@@ -63,8 +63,10 @@ def test_a_job_is_at_its_first_forward_pass_in_time(benchmark, smollm2, tmp_path
 @pytest.mark.slow
 def test_the_whole_of_it_runs_and_prints_its_tables(benchmark, tiny_llama, capsys):
     some = ["--cases", "arc0", "first", "--limit", "2", "--repeats", "1", "--stock-sizes", "2"]
-    benchmark.main([*some, "--datasets", str(real_datasets()), "--model", str(tiny_llama)])
-    lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    status = benchmark.main([*some, "--datasets", str(real_datasets()), "--model", str(tiny_llama)])
+    said = capsys.readouterr().out
+    assert status == ("missed: " in said) == ("MISSED" in said)
+    lines = [line.strip("| ").split(" | ") for line in said.splitlines() if line.startswith("|")]
     found = dict(zip(benchmark.COLUMNS, lines[2], strict=True))
     assert (found["case"], found["answers alike"], found["scores"]) == (
         "ARC-Challenge, 0 shots, 2 items", "2 of 2", "equal",
@@ -92,7 +94,11 @@ def test_the_report_gives_ratios_agreement_and_verdicts(benchmark):
     assert (found["answers alike"], found["log-likelihoods within"], found["scores"]) == ("1 of 2", "6e-01", "equal")
     assert found["target"] == "3.0: met"
     assert benchmark.row(["a", "b"]) == "| a | b |"
+    assert not benchmark.same(records)  # log-likelihoods are 0.6 apart
+    records["colocate"][0]["answers"] = [[[[-1.00004, False]], [[-2.0, False]]], one[1]]
+    assert benchmark.same(records)
     records["colocate"][0]["scores"] = {"acc": 1.0}
+    assert not benchmark.same(records)
     records["colocate"][1]["processor"] = 30
     found = dict(zip(benchmark.COLUMNS, benchmark.report("mmlu", 4, records), strict=True))
     assert (found["scores"], found["target"]) == ("DIFFER", "3.0: MISSED")

@@ -12,7 +12,7 @@ import synthetic
 from colocate import figures, report
 from colocate.errors import InputError
 from colocate.files import read_json, write_csv, write_json
-from colocate.report import bill, question
+from colocate.report import bill, gains, question
 from colocate.report import page as report_page
 from colocate.results import load_inputs
 
@@ -116,7 +116,7 @@ def test_correlation_table_holds_all_p_values_and_warns_of_the_plain_one(page, i
 
 
 def test_benchmark_table_agrees_with_the_files(page, study):
-    rows = cells(page, "Accuracy in per cent (95 % Wilson interval over items)")
+    rows = cells(page, gains.benchmarks(load_inputs(study)).caption)
     folder = study / synthetic.MODEL / "evaluations/colocated"
     accuracy = [read_json(folder / f"seed{seed}/mini_math.json")["accuracy"] for seed in synthetic.SEEDS]
     assert rows["colocated"][0] == "2"

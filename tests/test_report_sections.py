@@ -67,6 +67,17 @@ def test_the_answer_follows_the_sign(inputs, partial, way):
     assert f"layers that are more sensitive {way} RoPE influence" in answer
 
 
+def test_accuracies_that_guessing_would_reach_are_marked_where_they_are_read(inputs):
+    evaluations = inputs["evaluations"].assign(near_chance=False)
+    evaluations.loc[(evaluations["arm"] == "base") & (evaluations["benchmark"] == "mini_arc"), "near_chance"] = True
+    table = gains.benchmarks(inputs | {"evaluations": evaluations})
+    marked = {(row[0], cell) for row in table.rows for cell in row if "\u2248\u00a0chance" in cell}
+    ((arm, cell),) = marked
+    assert arm == "base"
+    assert re.fullmatch(r"[\d.]+ \([\d.]+–[\d.]+\) \u2248\u00a0chance", cell)
+    assert "\u2248\u00a0chance: no more than guessing" in table.caption
+
+
 @pytest.mark.parametrize(("difference", "word"), [(0.08, "better"), (-0.08, "worse")])
 def test_the_arms_follow_the_sign(inputs, difference, word):
     _, arms = said(inputs, contrasts=contrasts(inputs, difference, 0.01))

@@ -4,12 +4,13 @@ import json
 import os
 import re
 import subprocess
+import sys
 
 import pytest
 import yaml
 
 from colocate.figures import FIGURES
-from conftest import ROOT
+from conftest import ROOT, Checkout
 from finished import OVERLAY
 
 pytestmark = pytest.mark.slow
@@ -221,12 +222,26 @@ def test_every_row_is_in_the_documents():
     assert set(rows) - {"change", "---"} == set(CHANGES) | others
 
 
-def test_nothing_heavy_is_imported_by_the_snakefile():
-    """What the Snakefile brings into the process of Snakemake, which is started again in every cluster job."""
-    source = (ROOT / "workflow/rules/common.smk").read_text()
-    imports = [line for line in source.splitlines() if re.match(r"(from colocate|import colocate)", line)]
-    program = "\n".join([*imports, "import sys", "print(*sys.modules)"])
-    done = subprocess.run(["python", "-c", program], text=True, capture_output=True, check=True)
-    loaded = set(done.stdout.split())
-    assert "colocate.config" in loaded
-    assert not loaded & {"torch", "numpy", "pandas", "scipy", "matplotlib", "transformers", "lm_eval", "pyarrow"}
+HEAVY = {"torch", "numpy", "pandas", "scipy", "matplotlib", "transformers", "lm_eval", "pyarrow", "peft", "nltk"}
+MODULES = """import atexit, sys
+atexit.register(lambda: print("loaded:", *sys.modules))
+from snakemake.cli import main
+main(sys.argv[1:])
+"""
+
+
+def loaded(folder, *options: str) -> set[str]:
+    """What is in the process of a dry run at its end."""
+    command = [sys.executable, "-c", MODULES, "--dry-run", "--quiet", "all", "--cores", "1", *options]
+    done = subprocess.run(command, cwd=folder, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.rpartition("loaded:")[2].split())
+
+
+def test_nothing_heavy_is_imported_by_the_snakefile(tmp_path):
+    """What a dry run brings into the process of Snakemake, which is started again in every cluster job."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/Snakefile").write_text("rule all:\n    input: []\n")
+    ours = loaded(Checkout(tmp_path / "study").folder) - loaded(tmp_path / "empty")
+    assert {"colocate.config", "colocate.needs", "colocate.digests"} <= ours
+    assert not ours & HEAVY

@@ -106,6 +106,21 @@ def test_accuracies_are_means_over_seeds_with_open_intervals(folder):
     assert missing[["accuracy", "ci_low", "ci_high"]].isna().all()
 
 
+def test_an_accuracy_is_near_chance_where_that_of_every_seed_is():
+    import pandas as pd
+
+    def one(benchmark, seed, near, accuracy=0.3):
+        about = {"arm": "a", "benchmark": benchmark, "seed": seed, "accuracy": accuracy, "near_chance": near}
+        return about | {"n": 64, "groups": 64, "stderr": 0.05, "status": "ok"}
+
+    rows = [one("all", 0, True), one("all", 1, True), one("some", 0, True), one("some", 1, False)]
+    rows += [one("none", 0, None, None), one("partly", 0, True), one("partly", 1, None, None)]
+    table = results.accuracies(pd.DataFrame(rows)).set_index("benchmark")
+    assert table["near_chance"].to_dict() == {"all": True, "some": False, "none": False, "partly": True}
+    table = results.accuracies(pd.DataFrame(rows).drop(columns="near_chance"))
+    assert not table["near_chance"].any()
+
+
 def test_clustered_items_count_as_fewer():
     import pandas as pd
 

@@ -188,7 +188,8 @@ def reference_contrasts(contrasts) -> tuple[str | None, dict]:
 
 
 def accuracies(evaluations):
-    """One row an arm and benchmark: accuracy (mean over seeds), ci_low, ci_high, n (items), by_seed (list), status.
+    """One row an arm and benchmark: accuracy (mean over seeds), ci_low, ci_high, n (items), by_seed (list), status,
+    near_chance (in every seed: colocate.evaluation.chance).
 
     The interval is Wilson's 95 % (1927) at the mean accuracy: it stays open at 0 and 1, where a standard error is 0.
     Its n is the effective number of items, p (1 - p) / stderr^2 (Korn & Graubard 1998), which is smaller than n where
@@ -204,8 +205,9 @@ def accuracies(evaluations):
         row = {"arm": arm, "benchmark": benchmark, "n": n, "by_seed": values.tolist(), "accuracy": p}
         row["ci_low"], row["ci_high"] = wilson(p, _effective(done, n, p)) if len(done) else (nan, nan)
         row["status"] = "ok" if len(done) else str(part["status"].iloc[0])
+        row["near_chance"] = len(done) > 0 and "near_chance" in done and bool((done["near_chance"] == True).all())  # noqa: E712
         rows.append(row)
-    columns = ["arm", "benchmark", "accuracy", "ci_low", "ci_high", "n", "by_seed", "status"]
+    columns = ["arm", "benchmark", "accuracy", "ci_low", "ci_high", "n", "by_seed", "status", "near_chance"]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -55,6 +55,9 @@ def _span(value) -> str:
     return f.number(values[0]) if len(values) == 1 else f"{f.number(values[0])} to {f.number(values[-1])}"
 
 
+CHANCE = "\u2248\u00a0chance"
+
+
 def benchmarks(inputs: dict) -> Table:
     """Arms x benchmarks: accuracy (mean over seeds), Wilson interval; last the mean of all benchmarks."""
     table = accuracies(inputs["evaluations"])
@@ -73,7 +76,8 @@ def benchmarks(inputs: dict) -> Table:
         *(f"#{label(name)}, n\u00a0=\u00a0{f.number(n[name])}" for name in names),
         "#mean of all",
     ]
-    return Table("Accuracy in per cent (95 % Wilson interval over items)", columns, rows)
+    caption = f"Accuracy in per cent (95 % Wilson interval over items; {CHANCE}: no more than guessing)"
+    return Table(caption, columns, rows)
 
 
 def _accuracy(row: dict | None) -> str:
@@ -82,7 +86,7 @@ def _accuracy(row: dict | None) -> str:
     if f.missing(row["accuracy"]):
         return row["status"]
     accuracy, low, high = (f.fixed(100 * row[key], 1) for key in ("accuracy", "ci_low", "ci_high"))
-    return f"{accuracy} ({low}–{high})"
+    return f"{accuracy} ({low}–{high})" + f" {CHANCE}" * row["near_chance"]
 
 
 def evaluations(inputs: dict) -> Table:
