@@ -95,6 +95,12 @@ def test_disk_counts_models_adapters_and_items(study):
     assert bill.trained_parameters(study, {"model": MODEL, "arm": "garfa_sensitive"}) == 0
 
 
+def test_a_full_fine_tune_leaves_all_of_the_model(study):
+    arms = study["arms"] | {"full": {"full": True}}
+    found = bill.trained_parameters(study | {"arms": arms}, {"model": MODEL, "arm": "full"})
+    assert found == plan.parameters(study["models"][MODEL]["geometry"])
+
+
 def test_the_text_has_every_part(study):
     said = bill.text(bill.lines(JOBS, study), study, cores=2, gpus=4)
     for part in ("by stage", "by arm", "by seed", "Where the money goes", "on 1 GPU at a time", "on 4 GPUs at a time"):

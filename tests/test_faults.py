@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from colocate import files
 from colocate.errors import InputError
+from conftest import Checkout
 
 # Rule: one of its jobs. Small and large outputs, one and several, folders that others write into at the same time.
 JOBS = {
@@ -176,6 +178,32 @@ def test_a_full_disk_is_named_at_the_start(tmp_path):
     files.check_places([tmp_path / "not/there/yet"], least_free=1)
     with pytest.raises(InputError, match=rf"{tmp_path}: \d+ MiB free on its disk, at least \d+ are needed"):
         files.check_places([tmp_path / "not/there/yet"], least_free=2**60)
+
+
+def test_a_disk_that_is_too_small_for_what_is_to_be_written_is_named(tmp_path, monkeypatch):
+    """Folders on one disk share its room."""
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: SimpleNamespace(free=3 * 2**30))
+    files.check_room({tmp_path / "results": 2**30, tmp_path / "resources": 1.8 * 2**30})
+    with pytest.raises(InputError, match=rf"{tmp_path}: 3.0 GiB free on its disk, .* leave about 3.0 GiB there"):
+        files.check_room({tmp_path / "results": 2**30, tmp_path / "resources": 2 * 2**30})
+
+
+SMALL_DISK = """import shutil
+from types import SimpleNamespace
+shutil.disk_usage = lambda _: SimpleNamespace(free=200 * 2**20)
+"""
+
+
+def test_a_study_on_too_small_a_disk_stops_before_its_first_job(tmp_path):
+    checkout = Checkout(tmp_path / "study")
+    (tmp_path / "python").mkdir()
+    (tmp_path / "python/sitecustomize.py").write_text(SMALL_DISK)
+    checkout.environment |= {"PYTHONPATH": str(tmp_path / "python")}
+    checkout.snakemake("--dry-run")  # a plan needs no room
+    done = checkout.snakemake(check=False)
+    assert done.returncode != 0
+    assert "0.2 GiB free on its disk, and this run will leave about 0.6 GiB there" in " ".join(done.stdout.split())
+    assert not list(checkout.folder.glob("logs/**/*.log"))
 
 
 @pytest.mark.parametrize(

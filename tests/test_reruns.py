@@ -189,9 +189,16 @@ def test_an_added_model_runs_its_own_jobs_alone(finished, tmp_path):
     entry = yaml.safe_load((study.folder / "config/small.yaml").read_text())["models"]["tiny"]
     study.overlay("change", select(models=["tiny", "second"]) | {"models": {"second": entry}})
     shared = RECORD | {"collect_compute", "compare_models"}
-    found = study.would_run()
-    assert {job for job in found if "second" not in job.split()} == shared
-    assert {f"train_arm second {arm} seed 0" for arm in ARMS} <= found
+    own = {"fetch_model", "prepare_model", "describe_model", "check_tokens"} | PROFILED
+    own |= {"profile_layers sensitivity_all", "select_layers sensitive", "select_layers middle"}
+    own |= resolved(*ARMS) | trained(*ARMS) | evaluated("base")
+    assert study.would_run() == {of_second(job) for job in own - shared} | shared
+
+
+def of_second(job: str) -> str:
+    """The same job of the model `second`: its name stands after the rule."""
+    rule, *rest = job.split()
+    return " ".join([rule, "second", *rest])
 
 
 def test_edited_pairs_leave_adapters_as_they_are_where_the_layers_stay(finished, tmp_path):
@@ -202,8 +209,8 @@ def test_edited_pairs_leave_adapters_as_they_are_where_the_layers_stay(finished,
     rows[0]["prompt"] = "Please note. " + rows[0]["prompt"]
     file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     in_one = study.would_run()
-    assert in_one >= PAIRS | PROFILED | trained(*ARMS)
     profiled = {"profile_layers sensitivity_all", "profile_layers rope_output"}
+    assert in_one == PAIRS | PROFILED | profiled | resolved(*ARMS) | trained(*ARMS)
     assert study.would_run("profiles") == (PAIRS - {"check_contamination"}) | profiled
     results = study.folder / "results/small/tiny"
     before = {path: path.read_bytes() for path in results.rglob("*") if path.suffix in (".csv", ".json")}
@@ -212,8 +219,21 @@ def test_edited_pairs_leave_adapters_as_they_are_where_the_layers_stay(finished,
     chosen = results / "layer_sets/sensitive.json"
     assert chosen.read_bytes() == before[chosen]
     left = study.would_run()
-    assert not {job for job in left if job.split()[0] in ("resolve_arm", "train_arm", "evaluate_arm", "profile_layers")}
-    assert left >= {"correlate_profiles", "check_contamination", "write_report"}
+    measured = {f"profile_arm {arm} seed 0 weight_change" for arm in ARMS} | {"draw_figure changes"}
+    judged = {"judge_claims", "recommend_layers", "collect_compute", "compare_models"} | REPORT
+    assert left == {"check_contamination"} | (PROFILED - profiled) | measured | judged
+
+
+def test_a_lost_adapter_is_trained_again_and_nothing_is_evaluated_again(finished, tmp_path):
+    """Two steps: its bytes come out as they were, so what was measured of it stays."""
+    study = finished.clone(tmp_path / "clone")
+    adapter = study.folder / "results/small/tiny/adapters/mid_block/seed0/adapter_model.safetensors"
+    before = adapter.read_bytes()
+    delete_adapter(study)
+    assert study.would_run("train") == {"train_arm mid_block seed 0"}
+    study.snakemake("train")
+    assert adapter.read_bytes() == before
+    assert study.would_run() == {"collect_compute", "compare_models"} | REPORT  # the training's own cost
 
 
 def test_every_row_is_in_the_documents():

@@ -20,7 +20,7 @@ from pathlib import Path
 import yaml
 
 from colocate import config as configuration
-from colocate import needs, plan, settling, work
+from colocate import files, needs, plan, settling, work
 from colocate.errors import InputError
 from colocate.prices import hourly
 
@@ -102,9 +102,18 @@ def disk(bill: list[Line], config: dict) -> dict[str, float]:
     return {what: size for what, size in kept.items() if size}
 
 
+def check_room(jobs: Iterable[dict], config: dict) -> None:
+    """InputError where a disk is too small for what the jobs [{"rule", "wildcards"}] will leave on it."""
+    sizes = disk(lines(jobs, config), config)
+    models = sizes.pop("models", 0.0)
+    files.check_room({"resources": models, "results": sum(sizes.values())})
+
+
 def trained_parameters(config: dict, job: dict) -> float:
-    """Parameters that an arm trains, about: LoRA of the config's rank on the layers that its rule chooses."""
+    """Parameters that an arm trains, about: all, or LoRA of the config's rank on the layers that its rule chooses."""
     entry = config["arms"][job["arm"]]
+    if entry.get("full"):
+        return plan.parameters(config["models"][job["model"]]["geometry"])
     if "budget" in entry:
         return trained_parameters(config, job | {"arm": entry["budget"].removeprefix("match ")})
     shape, rank = config["models"][job["model"]]["geometry"], entry.get("rank", config["training"]["lora"]["rank"])

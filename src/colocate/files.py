@@ -79,7 +79,7 @@ def check_places(folders: Iterable[str | Path], least_free: int = LEAST_FREE) ->
     A folder that does not exist yet is judged by the nearest one above it that does.
     """
     for folder in map(Path, folders):
-        place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        place = _existing(folder)
         if not os.access(place, os.W_OK | os.X_OK):
             raise InputError(
                 f"{place}: cannot be written (read-only, or not yours): make it writable, or run elsewhere"
@@ -89,6 +89,30 @@ def check_places(folders: Iterable[str | Path], least_free: int = LEAST_FREE) ->
             raise InputError(
                 f"{place}: {free // 2**20} MiB free on its disk, at least {least_free // 2**20} are needed: make room"
             )
+
+
+def check_room(sizes: dict[str | Path, float]) -> None:
+    """InputError where a disk has less room than what is to be written on it. `sizes`: {folder: bytes}.
+
+    Folders on one disk share its room; one that does not exist yet is judged by the nearest above it that does.
+    """
+    disks: dict[int, list[tuple[Path, float]]] = {}
+    for folder, size in sizes.items():
+        place = _existing(Path(folder))
+        disks.setdefault(place.stat().st_dev, []).append((place, size))
+    for parts in disks.values():
+        place, needed = parts[0][0], sum(size for _, size in parts)
+        free = shutil.disk_usage(place).free
+        if free < needed + LEAST_FREE:
+            raise InputError(
+                f"{place}: {free / 2**30:.1f} GiB free on its disk, and this run will leave about {needed / 2**30:.1f} "
+                "GiB there: make room, select less, or run on a larger disk (what is left to run: make plan)"
+            )
+
+
+def _existing(folder: Path) -> Path:
+    """The folder itself, or the nearest one above it that is there."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
 def verify(manifest: str | Path) -> None:

@@ -8,8 +8,11 @@ import re
 
 import pandas as pd
 import pytest
+import yaml
 from cluster import NODES, missing
 from studies import finish, jobs, rule_of, start
+
+from colocate import needs
 
 pytest_plugins = ["slurm_fixtures"]
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "SLURM is here")]
@@ -32,12 +35,36 @@ def test_jobs_of_models_go_through_slurm_and_light_ones_stay_on_the_driver(green
     assert not rules & {"select_layers", "resolve_arm", "contrast_arms", "judge_claims", "draw_figure", "write_report"}
 
 
+def wildcards(job: dict, config: dict) -> dict[str, str]:
+    """The names in a job's comment, which the executor joins by underscores: of those that fit, the longest."""
+    catalogues = {"model": "models", "arm": "arms", "profile": "profiles", "benchmark": "benchmarks"}
+    names = {wildcard: list(config[catalogue]) for wildcard, catalogue in catalogues.items()}
+    names["metric"] = config["select"]["arm_profiles"]
+    found = {key: [name for name in some if f"_{name}_" in job["Comment"] + "_"] for key, some in names.items()}
+    return {key: max(some, key=len) for key, some in found.items() if some}
+
+
+def mib(text: str) -> float:
+    return float(text[:-1]) * {"M": 1, "G": 1024}[text[-1]]
+
+
+def minutes(text: str) -> float:
+    """Of a time as SLURM prints it: days-hours:minutes:seconds, from the right."""
+    days, _, rest = text.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    hours, rest, seconds = [0] * (3 - len(parts)) + parts
+    return 1440 * int(days or 0) + 60 * hours + rest + seconds / 60
+
+
 def test_slurm_saw_the_resources_that_each_rule_asked_for(green):
-    for job in green[2]:
-        gpus = re.search(r"gpu:1", job["tres-per-job"])
-        assert bool(gpus) == (rule_of(job) in GPU_RULES), job
-        assert int(job["MinMemory"].rstrip("MG")) >= 500, job
-        assert job["TimeLimit"] != "10:00" or rule_of(job) == "describe_model", job
+    config = yaml.safe_load((green.checkout.folder / "results/tiny/config.yaml").read_text())
+    asked = {}
+    for job in green.submitted:
+        rule, about = rule_of(job), wildcards(job, config)
+        assert bool(re.search(r"gpu:1", job["tres-per-job"])) == (rule in GPU_RULES), job
+        asked[job["JobID"]] = needs.ask_mib(rule, config, about), needs.ask_minutes(rule, config, about)
+        assert (mib(job["MinMemory"]), minutes(job["TimeLimit"])) == asked[job["JobID"]], job
+    assert len(set(asked.values())) > 3  # not one default for all
 
 
 def test_never_more_gpu_jobs_at_once_than_gpus(green):

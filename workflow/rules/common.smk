@@ -12,7 +12,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from colocate import config as configuration
-from colocate import cluster, config_files, devices, digests, driver, figures, files, gain, hub_data, layer_sets
+from colocate import bill, cluster, config_files, devices, digests, driver, figures, files, gain, hub_data, layer_sets
 from colocate import plan, progress_table, selection, tuning
 from colocate import pairs as data_of_pairs
 from colocate.errors import InputError
@@ -94,6 +94,10 @@ GPU = cards
 
 onstart:
     gc.enable()
+    needed = [
+        {"rule": job.rule.name, "wildcards": dict(job.wildcards.items())} for job in workflow.dag.needrun_jobs()
+    ]
+    bill.check_room(needed, STUDY)
     if workflow.executor_plugin.name == "slurm":
         cluster.check_run(workflow)
 
