@@ -13,7 +13,6 @@ from pathlib import Path
 
 from colocate import rows as data_rows
 from colocate.errors import InputError
-from colocate.evaluation.definitions import is_path
 from colocate.instructions import read_rows
 
 ASKED = ("question", "prompt", "text", "problem", "Question")  # what an item asks or says; else its longest text
@@ -145,7 +144,7 @@ def private(benchmarks: Mapping[str, dict]) -> set[str]:
 def _holders(entry: dict) -> dict[str, str]:
     """{name: how the path of the folder ends} of what holds the items of a benchmark."""
     hub = {} if entry["source"] == "builtin" else {entry["source"]: entry["source"]}
-    if is_path(entry["task"]):
+    if entry["task"].endswith((".yaml", ".yml")):
         folder = Path(entry["task"]).parent.as_posix()
         return hub | {folder: folder}
     return hub or {entry["task"]: f"benchmarks/{entry['task']}"}
