@@ -325,7 +325,8 @@ def compare(options, datasets: Path, model: Path) -> int:
         slow += [case] * (statistics.mean(ratios(records, "processor")) < CASES[case][2])
     for case in slow:
         print(f"\n{case}: where the time of colocate goes\n")
-        print(subprocess_run("colocate", case, options.batch_size, [*more, "--profile"])["profile"], flush=True)
+        profiled = [*more, "--profile", "--limit", "2"]  # of a long run, a profile takes more memory than the run
+        print(subprocess_run("colocate", case, options.batch_size, profiled)["profile"], flush=True)
     late = compare_first_passes(options.repeats, datasets, model) if "first" in options.cases else []
     for case in slow + late + wrong:
         print(f"missed: {case}{' (answers differ)' * (case in wrong)}", flush=True)

@@ -196,6 +196,7 @@ MODELS = {
     "olmo2-1b-sft": (olmo2(16, 16, 16), True),
     "olmo2-1b-instruct": (olmo2(16, 16, 16), True),
     "olmo2-7b": (olmo2(32, 32, 32), False),
+    "olmo2-32b": (olmo2(64, 40, 8), False),
     "olmo2-7b-sft": (olmo2(32, 32, 32), True),
     "olmo2-7b-instruct": (olmo2(32, 32, 32), True),
 }

@@ -126,6 +126,9 @@ def test_configs_merge_as_snakemake_merges_them(study):
     assert merged["training"]["max_length"] == 512
     with pytest.raises(InputError, match="nowhere.yaml"):
         bill.merged(["nowhere.yaml"])
+    Path("config").mkdir()
+    Path("a.yaml").rename("config/config.yaml")  # which is read first, named or not
+    assert bill.merged(["b.yaml"], device="cpu") == merged == bill.merged(["config/config.yaml", "b.yaml"], "cpu")
 
 
 def test_the_command_counts_the_jobs_of_a_dry_run(checkout):

@@ -7,7 +7,9 @@ import shutil
 import pandas as pd
 import pytest
 
-from conftest import Checkout
+from colocate import bill, needs
+from colocate.statistics import across, over_models
+from conftest import ROOT, Checkout
 from hub_models import make_cache, overlay, small_geometry
 from test_workflow import PLAIN, jobs
 
@@ -69,12 +71,21 @@ def test_the_whole_plan_of_families(checkout):
         for name, entry in study["models"].items()
         if 1 < entry["geometry"]["n_kv_heads"] < entry["geometry"]["n_heads"]
     }
-    assert grouped == {"Llama-3", "Mistral-7", "Qwen2", "Qwen3", "gemma-2", "gemma-3", "SmolLM2"}
-    assert set(family.values()) == grouped | {"OLMo-2"}
+    assert grouped == {"Llama-3", "Mistral-7", "Qwen2", "Qwen3", "gemma-2", "gemma-3", "SmolLM2", "OLMo-2"}
+    assert set(family.values()) == grouped
+    counted = {across.family_of(name) for name in models if family.get(name, "SmolLM2") in grouped}
+    assert len(counted) >= over_models.FEWEST_FAMILIES  # as the claim over families counts them
     assert sum(shape["n_kv_heads"] == shape["n_heads"] for shape in shapes) == 3
     assert study["models"]["llama31-70b"]["dtype"] == "nf4"
     assert found["profile_layers"] == len(models) * len(study["select"]["profiles"])
     assert found["train_arm"] == len(models) * 6 * 2
+
+
+@pytest.mark.parametrize(("name", "card_mib"), [("llama31-8b", 81_000), ("olmo2", 143_000), ("families", 143_000)])
+def test_an_overlay_fits_on_the_card_that_it_names(name, card_mib):
+    config = bill.merged([str(ROOT / "config/config.yaml"), str(ROOT / f"config/{name}.yaml")])
+    assert needs.refusal(config, card_mib) == ""
+    assert "needs" in needs.refusal(config, 24 * 1024)
 
 
 def test_a_model_of_several_cards_asks_for_them_in_every_job(checkout):

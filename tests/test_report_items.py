@@ -111,7 +111,7 @@ def test_the_page_says_how_many_items_of_how_many(study, folder):
     text = re.sub(r"\s+", " ", lxml.html.fromstring(write(study)).text_content())
     found = section(folder)
     pair = found["pairs"][0]
-    assert f"{found['n_differing']} items are such that any two arms" in text
+    assert f"{found['n_differing']} items are such that at least two arms" in text
     assert "this page holds all of them" in text
     assert f"colocated against base: {len(pair.rows)} of {pair.total} items" in text
 

@@ -163,8 +163,17 @@ def test_early_exit_and_probe_that_rise_early_contradict(whole):
     assert "probe has no item values here" in row["why"]
 
 
-def test_as_many_parameters_are_no_saving(whole):
+def test_arms_of_one_budget_say_nothing_of_a_saving(whole):
+    """The two have as many parameters because the study gives them as many."""
     arms = [resolved("mid_block", range(6, 24), 1000), resolved("standard_lora", range(L), 1000)]
+    row = judged(whole, "Mid-Block needs fewer parameters and less time", arms=arms)
+    assert row["verdict"] == "not_tested"
+    assert "mid_block_as_published" in row["why"]
+
+
+def test_as_many_parameters_are_no_saving(whole):
+    published = ("mid_block_as_published", "standard_lora_full_rank")
+    arms = [resolved(name, layers, 1000) for name, layers in zip(published, (range(6, 24), range(L)), strict=True)]
     row = judged(whole, "Mid-Block needs fewer parameters and less time", arms=arms)
     assert row["verdict"] == "does_not_hold_here"
     assert row["label"] == "absent"

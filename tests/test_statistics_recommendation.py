@@ -77,6 +77,15 @@ def test_it_is_chosen_on_validate_and_quoted_on_test():
     assert found["candidates"][0]["validate_loss"] == pytest.approx(1.0, abs=0.15)
 
 
+def test_what_is_worse_on_test_is_called_worse():
+    losses = {"colocated": 1.5, "standard_lora": 1.2}
+    found = recommend(losses, validate_shift={"colocated": -0.5}, seeds=(0, 1, 2, 3))
+    assert found["arm"] == "colocated"
+    (said,) = [part for part in found["text"].split("On test against ") if part.startswith("LoRA on all layers")]
+    assert "(worse, beyond chance)" in said
+    assert "not better" not in said
+
+
 def test_random_layers_are_no_candidate():
     found = recommend({"colocated": 1.5, "standard_lora": 1.6, "random": 1.0})
     assert found["arm"] == "colocated"

@@ -25,6 +25,7 @@ from colocate.errors import InputError
 from colocate.prices import hourly
 
 VARIABLE = "COLOCATE_JOBS"  # the file that the logger of a dry run writes the jobs to
+DEFAULT = "config/config.yaml"  # which the Snakefile reads before any other
 PAPER = 100  # US dollars: "cost" of rao2026 in data/published/numbers.csv, without breakdown or hardware
 NOISE = ("Using workflow specific profile", "Config file ")  # of Snakemake's own start
 ITEM_BYTES = 1500  # of one item of one evaluation, as parquet, prompt and answer included
@@ -216,9 +217,14 @@ def money(value: float) -> str:
 
 
 def merged(files: list[str], device: str | None = None) -> dict:
-    """The study's config out of its files, as Snakemake merges them. InputError for one that is not there."""
+    """The study's config out of its files, as Snakemake merges them: the default study first, named or not.
+
+    InputError for one that is not there.
+    """
     config: dict = {}
-    for file in files:
+    named = {Path(file).resolve() for file in files}
+    unnamed = Path(DEFAULT).is_file() and Path(DEFAULT).resolve() not in named
+    for file in [*[DEFAULT] * unnamed, *files]:
         try:
             read = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:

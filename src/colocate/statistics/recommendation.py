@@ -261,8 +261,9 @@ def _advice(chosen, best, equals, candidates, arm, n_layers, cost, quoted) -> st
     for key, (other, found) in quoted.items():
         if found is None or (key == "best" and other == quoted.get("all_layers", (None,))[0]):
             continue
-        _, high = found.estimate.interval()
+        low, high = found.estimate.interval()
         tail = "" if high < 0 else f" (not better beyond chance; at worst {high:+.3f})"
+        tail = " (worse, beyond chance)" if low > 0 else tail
         text.append(f"On test against {names[key]}: {_words(found)}{tail}.")
     found = next((found for _, found in quoted.values() if found is not None), None)
     if found is not None:
