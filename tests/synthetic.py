@@ -82,6 +82,7 @@ def draw_figures(folder: Path, inputs: dict, note: str = "") -> None:
 GEOMETRY = {
     "source": "synthetic: no model behind these numbers",
     "sha256": "0" * 64,
+    "quantisation": "Q4_1, Q8_0",
     "n_layers": L,
     "n_heads": 9,
     "n_kv_heads": K,

@@ -57,15 +57,30 @@ def test_figure_gives_the_numbers_it_shows(name, inputs):
 
 
 def test_a_small_study_says_so_on_every_figure(inputs, tmp_path):
-    note = figures.note("a-model", 1.35e8, {"mini_arc": "builtin"})
+    note = figures.note("a-model", {"n_params": 1.35e8}, {"mini_arc": "builtin"})
     assert (
         note == "Small study: a-model, 135 M parameters, one model; all benchmarks are mini ones, not comparable "
         "with published scores."
     )
-    assert figures.note("a-model", 8e9, {"arc": "somewhere"}) == ""
-    assert "; 1 mini benchmark, not" in figures.note("a-model", 8e9, {"arc": "somewhere", "mini_arc": "builtin"})
+    large, half = {"n_params": 8e9}, {"arc": "somewhere", "mini_arc": "builtin"}
+    assert figures.note("a-model", large, {"arc": "somewhere"}) == ""
+    assert "; 1 mini benchmark, not" in figures.note("a-model", large, half)
+    coarse = {"n_params": 1.35e8, "quantisation": "Q4_1, Q8_0", "dtype": "bfloat16"}
+    assert "135 M parameters (weights that were quantised to Q4_1, Q8_0), one model" in figures.note("m", coarse, half)
+    large |= {"dtype": "nf4"}
+    assert "8 G parameters (weights loaded in 4 bits (nf4)), one model" in figures.note("m", large, half)
     for name in figures.FIGURES:
         assert note in texts(figures.draw(name, inputs, note), tmp_path / "x.svg"), name
+
+
+def test_a_long_note_stays_within_the_figure(inputs):
+    note = figures.note("a-model-with-a-long-name-of-its-own", synthetic.GEOMETRY, {"mini_arc": "builtin"})
+    figure = figures.draw("profiles", inputs, note)
+    figure.draw_without_rendering()
+    lines = [text.get_window_extent() for text in figure.texts if text.get_text() and text.get_text() in note]
+    assert len(lines) == 2
+    assert all(line.x0 >= 0 and line.x1 <= figure.bbox.x1 and line.y0 >= 0 for line in lines)
+    assert all(line.y1 <= axis.get_tightbbox().y0 for line in lines for axis in figure.axes)
 
 
 def test_arms_keep_their_colours_whatever_else_a_study_has():

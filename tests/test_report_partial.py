@@ -115,6 +115,8 @@ def test_figures_are_drawn_of_what_there_is(root):
     page = lxml.html.fromstring(partial.write_partial(synthetic.STUDY, root).read_text(encoding="utf-8"))
     assert len(page.xpath("//figure//svg")) >= len(figures.FIGURES) - 1
     assert not (folder / "figures").exists()
+    small = "Small study: made-up-model, 135 M parameters (weights that were quantised to Q4_1, Q8_0), one model; all"
+    assert all(small in " ".join(svg.itertext()) for svg in page.xpath("//figure//svg"))
 
 
 def test_missing_arms_are_named_and_a_failed_one_with_its_error(root):

@@ -16,6 +16,7 @@ import synthetic
 from colocate import figures, report
 from colocate.report import bill, charts, gains, learned, method, page, question, scripts
 from colocate.results import load_inputs
+from colocate.statistics.claims import read_claims
 from colocate.statistics.findings import findings
 
 SELECT = {"arm": synthetic.ARMS, "benchmark": list(synthetic.BENCHMARKS), "profile": synthetic.PROFILES}
@@ -292,12 +293,18 @@ def test_sections_are_in_the_readers_order_and_numbered(html):
 
 
 def test_verdicts_link_to_their_evidence(inputs, study):
-    claims = inputs["claims"].assign(family="profiles")
-    table = question.claims(inputs | {"claims": claims}, "made-up-model")
-    assert table.kinds[-1] == "link"
-    assert {row[-1] for row in table.rows} == {"made-up-model-correlation|profiles compared"}
-    for topic, _ in question.EVIDENCE.values():
-        assert any(topic in {key for key, _ in topics} for topics in page.OUTLINE.values()), topic
+    """Each published claim to the topic that shows what it is judged by, of its model or of the whole study."""
+    topics = {key: own for section in page.OUTLINE.values() for (key, _), own in section.items()} | {"across": False}
+    published = read_claims(synthetic.SPECIFICATION.parent / "claims.csv")
+    assert set(question.EVIDENCE) == set(published["evidence"])
+    tested = inputs["claims"].iloc[:1].assign(scope="conceptual", verdict="holds_here")
+    for evidence, topic in question.EVIDENCE.items():
+        table = question.claims(inputs | {"claims": tested.assign(evidence=evidence)}, "a-model")
+        assert table.kinds[-1] == "link"
+        own = "a-model-" * topics[topic]
+        assert table.rows[0][-1] == f"{own}{topic}|{question.LINKS[topic]}"
+    table = question.claims(inputs | {"claims": tested.assign(evidence="one_scan")}, "a-model")
+    assert table.rows[0][-1] == "a-model-chosen|chosen layers"
 
 
 def test_without_scripts_every_table_and_figure_is_there(html):

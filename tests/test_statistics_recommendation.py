@@ -234,12 +234,14 @@ def test_arms_in_words():
     assert said.startswith("Inconclusive: colocated is neither better nor worse than any of 2 other arms")
     for fact in (
         "smallest p after Holm 0.3",
-        "7 points",
+        "of at least 7.0 points would be seen",
         "6 mini benchmarks",
         "272 items, 2 seeds",
         "random +3.0 [-2.0, +8.0]",
     ):
         assert fact in said
+    rows = contrast_rows({"random": 0.8, "standard_lora": 0.3}).assign(se=[0.013, 0.0193])
+    assert "of at least 3.6 to 5.4 points, depending on the arm, would be seen" in findings.arms(rows)
     said = findings.arms(contrast_rows({"random": 0.01, "standard_lora": 0.3}))
     assert said.startswith("colocated is better than random, of 2 other arms, after Holm's correction")
 

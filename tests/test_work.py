@@ -139,3 +139,9 @@ def test_what_the_snakefile_imports_is_light():
     code += "; print(*heavy & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == ""
+
+
+def test_a_comparison_of_weights_reads_no_text(study, model):
+    assert one("profile_arm", study, model, metric="weight_change").passes == 0
+    assert one("profile_arm", study, model, metric="linear_cka").passes > 0
+    assert len(work.of_job("profile_arm", study, model)) == len(study["select"]["arm_profiles"]) == 2

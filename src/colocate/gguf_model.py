@@ -15,6 +15,7 @@ are not handled below are errors that name them.
 Source: ggml-org/llama.cpp, convert_hf_to_gguf.py (LlamaModel.permute), src/llama-vocab.cpp (pre type SMOLLM).
 """
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +49,14 @@ LAYER_TENSORS = {  # GGUF name in a block -> name in a transformers layer
     "ffn_down": "mlp.down_proj",
 }
 UNQUANTISED = {0: "float32", 1: "float16", 32: "bfloat16"}  # general.file_type -> dtype
+PLAIN = {"F64", "F32", "F16", "BF16"}  # formats of tensors that lose nothing to blocks of shared scales
 NORMAL, CONTROL = 1, 3  # tokenizer.ggml.token_type
 
 
-def convert(gguf_file: str | Path, folder: str | Path) -> None:
+def convert(gguf_file: str | Path, folder: str | Path) -> str | None:
     """Write the config, generation_config, model.safetensors, tokenizer and tokenizer_config files into `folder`.
 
+    Returns the formats that the weights had been quantised to, that of most weights first ("Q4_1, Q8_0"), or None.
     InputError where the file is damaged, or holds anything that this module does not reproduce.
     """
     gguf_file, folder = Path(gguf_file), Path(folder)
@@ -64,6 +67,7 @@ def convert(gguf_file: str | Path, folder: str | Path) -> None:
     ids = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if key in config}
     write_json(folder / "generation_config.json", ids)
     _write_tokenizer(metadata, gguf_file, folder)
+    return _quantisation(tensors)
 
 
 def _read(gguf_file: Path) -> tuple[dict, dict]:
@@ -126,6 +130,13 @@ def _config(metadata: dict, tensors: dict, gguf_file: Path) -> dict:
         if f"tokenizer.ggml.{key}_token_id" in metadata:
             config[f"{name}_token_id"] = metadata[f"tokenizer.ggml.{key}_token_id"]
     return config
+
+
+def _quantisation(tensors: dict) -> str | None:
+    held = Counter()
+    for tensor in tensors.values():
+        held[tensor.tensor_type.name] += int(tensor.n_elements)
+    return ", ".join(name for name, _ in held.most_common() if name not in PLAIN) or None
 
 
 def _write_weights(config: dict, tensors: dict, gguf_file: Path, path: Path) -> None:

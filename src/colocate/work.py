@@ -74,8 +74,10 @@ def of_job(rule: str, config: dict, model: dict, job: dict | None = None) -> lis
     if rule == "measure_drift":
         return [Work(2 * NEUTRAL_TOKENS, 2 * NEUTRAL_TOKENS)]
     if rule in ("profile_arm", "profile_released"):
-        texts = pairs_of(config) * TEXT_TOKENS  # the right ones, through both models
-        return [Work(2 * texts, 2 * texts)]
+        texts = pairs_of(config) * TEXT_TOKENS  # the right ones, through both models; weights take no pass
+        names = [job["metric"]] if "metric" in job else config["select"]["arm_profiles"] or ["linear_cka"]
+        passes = [0 if name == "weight_change" else 2 * texts for name in names]
+        return [Work(tokens, tokens) for tokens in passes]
     chosen = config["statistics"]
     primary = [chosen["primary_sensitivity"], chosen["primary_rope"]]
     names = primary if rule == "profile_twin" else config["select"]["profiles"]

@@ -4,6 +4,7 @@
 rule draw_figure:
     input:
         files=lambda w: figure_inputs(w),
+        geometry=f"{BASE}/geometry.json",
     output:
         svg=annexed(f"{BASE}/figures/{{figure}}.svg", "4. Figures", "figure", model="{model}", figure="{figure}"),
         pdf=f"{BASE}/figures/{{figure}}.pdf",

@@ -180,8 +180,13 @@ def figure_settings(wildcards) -> dict:
     read |= {"run"} if "seed" in read else set()
     chosen = {name: values for name, values in selection.of_model(STUDY, wildcards.model).items() if name in read}
     sources = {name: STUDY["benchmarks"][name]["source"] for name in SELECT["benchmarks"]}
-    note = figures.note(wildcards.model, plan.parameters(STUDY["models"][wildcards.model]["geometry"]), sources)
-    return {"figure": wildcards.figure, "results": f"{RESULTS}/{wildcards.model}", "select": chosen, "note": note}
+    return {
+        "figure": wildcards.figure,
+        "results": f"{RESULTS}/{wildcards.model}",
+        "model": wildcards.model,
+        "select": chosen,
+        "sources": sources,
+    }
 
 
 def report_settings() -> dict:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from colocate.errors import InputError
 from colocate.formats import scaled
+from colocate.geometry import quantised
 
 PLACES = re.compile(r'\b(?:d|x|y|width|height|viewBox|transform)="[^"]*"')  # attributes that hold coordinates
 DECIMALS = re.compile(r"-?\d+\.\d{3,}")
@@ -182,10 +183,15 @@ FIGURES = {
 SMALL = 1e9  # parameters: a smaller model's figures say how small it is
 
 
-def note(model: str, parameters: float, sources: dict[str, str]) -> str:
-    """What a figure of a small study says at its foot; `sources` {benchmark: builtin, or where it is from}."""
+def note(model: str, geometry: dict, sources: dict[str, str]) -> str:
+    """What a figure of a small study says at its foot.
+
+    geometry    of the model (geometry.json): n_params, and how its weights were quantised
+    sources     {benchmark: builtin, or where it is from}
+    """
     mini = [name for name, source in sources.items() if source == "builtin"]
-    if not mini and parameters >= SMALL:
+    parameters = geometry.get("n_params")
+    if not mini and (parameters or 0) >= SMALL:
         return ""
     kind = (
         "all benchmarks are mini ones"
@@ -193,7 +199,8 @@ def note(model: str, parameters: float, sources: dict[str, str]) -> str:
         else f"{len(mini)} mini benchmark{'s' * (len(mini) > 1)}"
     )
     tail = f"; {kind}, not comparable with published scores" if mini else ""
-    return f"Small study: {model}, {scaled(parameters)} parameters, one model{tail}."
+    coarser = f" ({quantised(geometry)})" if quantised(geometry) else ""
+    return f"Small study: {model}, {scaled(parameters)} parameters{coarser}, one model{tail}."
 
 
 def draw(name: str, inputs: dict, note: str = ""):

@@ -6,6 +6,7 @@ report replaces them (and the six colours) with those of the reader's light or d
 `ON_LIGHT` or `ON_DARK`, which stay.
 """
 
+import textwrap
 import zlib
 
 INK, MUTED, GRID, PAPER = "#1f2328", "#646c75", "#d0d7de", "#ffffff"
@@ -27,6 +28,7 @@ ARMS = {
 SETS = {"S": BLUE, "R": ORANGE}
 WIDE = 30  # values that span a larger factor get a log scale
 WIDTH = 675 / 72  # inches; 675 points are 900 CSS pixels
+NOTE = 150  # characters of a line of the note at a figure's foot
 
 STYLE = {
     "svg.fonttype": "none",
@@ -77,9 +79,11 @@ def arm_marker(arm: str) -> str:
 def stamp(figure, note: str) -> None:
     """What the study is, along the lower edge of a figure, which may be seen without its page."""
     if note:
+        lines = textwrap.wrap(note, NOTE)
         height = 0.2 / figure.get_figheight()
-        figure.get_layout_engine().set(rect=(0, height, 1, 1 - height))
-        figure.text(0.002, 0.25 * height, note, fontsize=7.5, color=MUTED)
+        figure.get_layout_engine().set(rect=(0, len(lines) * height, 1, 1 - len(lines) * height))
+        for above, line in enumerate(lines, start=1):
+            figure.text(0.002, (len(lines) - above + 0.25) * height, line, fontsize=7.5, color=MUTED)
 
 
 def label(name: str) -> str:

@@ -76,7 +76,10 @@ METRICS = {
         Metric(
             name="rope_influence",
             module="colocate.profiles.rope_influence",
-            formula="output: mean KL(p || p_alpha), layer l at alpha = exp(+-log_alpha); also local, fisher, removal",
+            formula="output: mean over positions of KL(p || p_alpha), layer l's base times alpha = exp(+-log_alpha), "
+            "mean of both signs; removal: mean of KL(p || p_0), layer l rotating nothing; "
+            "fisher: mean of E_{y ~ p} (d log p(y) / d log alpha)^2 at alpha = 1; "
+            "local: ||o_alpha - o||_F / ||o||_F, o the output of layer l's attention, mean of both signs",
             source="this project (Rao 2026 names the quantity and prints no definition)",
             needs="texts",
             items=True,

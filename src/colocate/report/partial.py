@@ -39,7 +39,8 @@ def write_partial(study: str, root: str | Path = ".") -> Path:
         models = {model: selection.of_model(config, model) for model in config["select"]["models"]}
         for model, select in models.items():
             (copy / model).mkdir(parents=True, exist_ok=True)
-            _draw(copy / model, select)
+            sources = {name: config["benchmarks"][name]["source"] for name in select["benchmark"]}
+            _draw(copy / model, model, select, sources)
         records = sorted(copy.rglob("*.run.json"))
         if not (copy / "compute.csv").exists() and records:
             bill = collect(records, config["prices"])
@@ -128,17 +129,21 @@ def _mirror(results: Path, copy: Path) -> None:
             link.symlink_to(path.resolve())
 
 
-def _draw(folder: Path, select: dict) -> None:
-    """Every figure that has not been drawn, of what there is; one that cannot be drawn yet is left out."""
+def _draw(folder: Path, model: str, select: dict, sources: dict[str, str]) -> None:
+    """Every figure that has not been drawn, of what there is; one that cannot be drawn yet is left out.
+
+    sources     {benchmark: where it is from}, for the note at a figure's foot
+    """
     from colocate import figures, results
 
     inputs = results.load_inputs(folder, select=select)
+    note = figures.note(model, inputs["geometry"], sources)
     for name in figures.FIGURES:
         path = folder / f"figures/{name}.svg"
         if path.exists():
             continue
         try:
-            figures.save(figures.draw(name, inputs), path)
+            figures.save(figures.draw(name, inputs, note), path)
             files.write_csv(path.with_suffix(".csv"), figures.table(name, inputs))
         except InputError as error:
             path.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import pandas as pd
 
 from colocate import formats as f
 from colocate.figures.style import label
+from colocate.geometry import quantised
 from colocate.report.table import Table
 
 VERDICTS = (
@@ -48,6 +49,7 @@ def facts(inputs: dict, config: dict) -> dict:
         "kv_heads": f.number(geometry.get("n_kv_heads")),
         "attention": kinds.get(geometry.get("attention"), "attention"),
         "dtype": geometry.get("dtype", "unknown"),
+        "quantised": quantised(geometry),
         "theta": f.number(geometry.get("rope_theta")),
         "rope_type": geometry.get("rope_type", "default"),
         "n_benchmarks": len(benchmarks),
@@ -65,6 +67,11 @@ def limits(inputs: dict, config: dict) -> list[str]:
         f"One model ({found['parameters']} parameters, {found['layers']} layers). No interval here covers other "
         "models: those over items say how well the profiles of this one are known."
     ]
+    if found["quantised"]:
+        said.append(
+            f"This model has {found['quantised']}: a coarser model than the one its authors released, whose profiles "
+            "and scores may differ from those here."
+        )
     if found["seeds"] == 1:
         said.append("One training seed: every contrast is about these very checkpoints, not about training again.")
     elif found["seeds"]:
@@ -102,19 +109,37 @@ def findings(inputs: dict) -> dict:
     return {"answer": f"{answer}.", "findings": findings}
 
 
-# family of a claim -> the topic of this page that shows its evidence
+# What a claim is judged by (column `evidence` of claims.csv) -> the topic of this page that shows it
 EVIDENCE = {
-    "profiles": ("correlation", "profiles compared"),
-    "cross arms": ("contrasts", "contrasts"),
-    "placement": ("contrasts", "contrasts"),
-    "synergy": ("contrasts", "contrasts"),
-    "Mid-Block": ("contrasts", "contrasts"),
-    "alphas": ("alphas", "learned scales"),
-    "against base": ("forgetting", "change from base"),
-    "CKA": ("changes", "layer changes"),
-    "headline": ("benchmarks", "benchmarks"),
-    "cost": ("cost", "cost"),
+    **dict.fromkeys(("anti_localization", "beyond_depth", "beyond_architecture"), "correlation"),
+    **dict.fromkeys(("gqa_families", "gqa_minus_mha", "sizes"), "across"),
+    **dict.fromkeys(("late_early", "one_scan"), "chosen"),
+    "early_structural": "profiles",
+    **dict.fromkeys(
+        ("colocated_best", "recipe", "random_placement", "restricted_to_sensitive", "synergy"), "contrasts"
+    ),
+    **dict.fromkeys(("mid_block", "last_segment", "mid_block_gsm8k", "instruction_localised"), "contrasts"),
+    **dict.fromkeys(("alphas_above_one", "alphas_peak"), "alphas"),
+    **dict.fromkeys(("factual_regress", "gains_everywhere"), "forgetting"),
+    "middle_stable": "changes",
+    "haiku": "benchmarks",
+    "mid_block_cheaper": "cost",
+    "cost": "bill",
 }
+LINKS = {  # topic -> words of a link to it
+    "correlation": "profiles compared",
+    "across": "the models side by side",
+    "chosen": "chosen layers",
+    "profiles": "layer profiles",
+    "contrasts": "contrasts",
+    "alphas": "learned scales",
+    "forgetting": "change from base",
+    "changes": "layer changes",
+    "benchmarks": "benchmarks",
+    "cost": "cost of each arm",
+    "bill": "what the study took",
+}
+OF_THE_STUDY = ("across", "bill")  # topics that are not about one model
 
 
 def claims(inputs: dict, slug: str = "") -> Table:
@@ -127,12 +152,19 @@ def claims(inputs: dict, slug: str = "") -> Table:
         unit = words(here.get("unit"))
         threshold = "the sign alone" if f.missing(here["threshold"]) else f"{here['threshold']:g} {unit}".strip()
         verdicts = [_verdict(both.get("conceptual", {}))] + [_verdict(both.get("direct", {}))] * with_direct
-        topic, link = EVIDENCE.get(words(here.get("family")), ("", ""))
-        measured, place = _measured(here, unit), f"{slug}-{topic}|{link}" if topic else ""
-        rows.append([name, *verdicts, words(here["published"]), measured, threshold, words(here["why"]), place])
+        link = _link(slug, EVIDENCE.get(words(here.get("evidence"))))
+        measured = _measured(here, unit)
+        rows.append([name, *verdicts, words(here["published"]), measured, threshold, words(here["why"]), link])
     columns = ["claim", "!here", *["!in the published setting"] * with_direct, "published"]
     columns += ["#measured here (95 % interval)", "smallest size that counts", "why", "@evidence"]
     return Table("Verdict on the published claims", columns, rows)
+
+
+def _link(slug: str, topic: str | None) -> str:
+    """`id|words` of a link to a topic of this page."""
+    if topic is None:
+        return ""
+    return f"{topic if topic in OF_THE_STUDY else f'{slug}-{topic}'}|{LINKS[topic]}"
 
 
 def untested(inputs: dict) -> Table:

@@ -35,7 +35,7 @@ from colocate.errors import InputError
 from colocate.statistics.benchmarks import is_mini
 
 COLUMNS = ["claim", "scope", "published", "measured", "ci_low", "ci_high", "threshold", "verdict", "why"]
-EXTRA = ["label", "unit", "family", "text", "estimand", "source", "known"]
+EXTRA = ["label", "unit", "family", "text", "estimand", "source", "known", "evidence"]
 RULES = ("size", "direction", "equivalence", "none")
 SIZED = ("size", "equivalence")  # rules that need a threshold and a margin
 HERE = {"reproduced": "holds_here", "contradicted": "does_not_hold_here", "inconclusive": "cannot_tell"}

@@ -59,6 +59,12 @@ def _conclusion(row: Mapping) -> str:
     return "Inconclusive: two unrelated profiles as smooth as these agree or disagree this much by chance"
 
 
+def _smallest(se: pd.Series) -> str:
+    """The smallest differences that contrasts with these standard errors could show, in points: one or a range."""
+    low, high = (f"{100 * FACTOR * value:.1f}" for value in (se.min(), se.max()))
+    return f"{low} points" if low == high else f"{low} to {high} points, depending on the arm,"
+
+
 def _verdicts(claims: pd.DataFrame) -> str:
     """Verdicts on anti-localization and on what is left beyond depth: direct if it could be tested, else as here."""
     if claims.empty:
@@ -95,8 +101,8 @@ def arms(contrasts: pd.DataFrame) -> str:
     if better.empty and worse.empty:
         lead = (
             f"Inconclusive: {reference} is neither better nor worse than any of {len(rows)} other arms beyond chance "
-            f"(smallest p after Holm {rows['p_adjusted'].min():.2g}; with 80 % power only differences from "
-            f"{100 * FACTOR * rows['se'].median():.0f} points up would be seen)"
+            f"(smallest p after Holm {rows['p_adjusted'].min():.2g}; with 80 % power only differences of at "
+            f"least {_smallest(rows['se'])} would be seen)"
         )
     else:
         parts = [f"better than {', '.join(better['arm_b'])}"] * (len(better) > 0)
