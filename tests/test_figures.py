@@ -243,10 +243,29 @@ def test_training_figure_thins_long_runs(inputs):
 
 
 def test_tracks_join_seeds_with_the_same_layers_only(inputs):
-    found = {row["label"]: row for row in tracks(inputs["arms"])}
+    found = {row["label"]: row for row in tracks(inputs)}
     assert found["colocated"]["seeds"] == [0, 1]
     assert {"random, seed 0", "random, seed 1"} <= set(found)
     assert "base" not in found
+
+
+def test_every_kind_of_arm_has_a_track(inputs, tmp_path):
+    none = {f"{part}_layers": [] for part in ("lora", "garfa", "temperature")}
+    arms = [
+        none | {"arm": "full_sft", "seed": 0, "full": True, "n_trainable": 135},
+        none | {"arm": "temperature_sensitive", "seed": 0, "temperature_layers": [1, 4], "n_trainable": 6},
+        *(arm for arm in inputs["arms"] if arm["arm"] in ("base", "colocated")),
+    ]
+    used = {"arms": arms, "geometry": inputs["geometry"]}
+    found = {row["label"]: row for row in tracks(used)}
+    assert list(found) == ["full sft", "temperature sensitive", "colocated"]
+    assert found["full sft"]["full"] == tuple(range(synthetic.L))
+    shown = texts(figures.draw("layer_sets", used), tmp_path / "x.svg")
+    assert {"LoRA", "learned RoPE scale (GARFA)", "learned temperature", "all weights", "full sft"} <= set(shown)
+    table = figures.table("layer_sets", used)
+    assert table.groupby("adapter").size()[["full", "temperature"]].tolist() == [synthetic.L, 2]
+    plain = texts(figures.draw("layer_sets", inputs), tmp_path / "x.svg")
+    assert not {"learned temperature", "all weights"} & set(plain)
 
 
 def test_every_colour_of_a_figure_can_follow_the_readers_theme():

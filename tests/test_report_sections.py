@@ -292,6 +292,30 @@ def test_sections_are_in_the_readers_order_and_numbered(html):
     assert {link.lstrip("#") for link in tree.xpath("//nav//ul//a/@href")} == topics
 
 
+def test_full_fine_tunes_and_temperatures_stand_with_the_other_arms(inputs):
+    none = {f"{part}_layers": [] for part in ("lora", "garfa", "temperature")}
+    rest = {"seed": 0, "lr_garfa": 0.01, "budget_deviation": 0}
+    full = none | rest | {"arm": "full_sft", "full": True, "lr_lora": 1e-5, "n_trainable": 135_000_000}
+    warm = none | rest | {"arm": "warm", "temperature_layers": [1, 4], "rank": 16, "alpha": 32, "lr_lora": 0.0}
+    arms = [full, warm | {"n_trainable": 6}, *inputs["arms"]]
+    table = gains.arms(inputs | {"arms": arms})
+    found = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+    assert found["full sft"]["LoRA layers"] == "all weights"
+    assert (found["full sft"]["#rank"], found["full sft"]["learning rates"]) == ("–", "1e-05")
+    assert (found["warm"]["temperature layers"], found["warm"]["#rank"]) == ("1, 4", "–")
+    assert found["warm"]["learning rates"] == "temperature 0.01"
+    assert found["colocated"]["learning rates"].startswith("LoRA ")
+    assert "temperature layers" not in gains.arms(inputs).columns
+
+
+def test_learned_temperatures_are_shown_beside_the_scales(inputs):
+    assert not learned.temperatures(inputs).rows
+    rows = [("warm", 0, layer, head, 1 + 0.1 * layer) for layer in (1, 4) for head in range(3)]
+    made = pd.DataFrame(rows, columns=["arm", "seed", "layer", "kv_head", "temperature"])
+    (row,) = learned.temperatures(inputs | {"temperatures": made}).rows
+    assert row == ["warm, seed 0", "6", "1.250", "1.100 to 1.400", "100 %", "layer 4"]
+
+
 def test_verdicts_link_to_their_evidence(inputs, study):
     """Each published claim to the topic that shows what it is judged by, of its model or of the whole study."""
     topics = {key: own for section in page.OUTLINE.values() for (key, _), own in section.items()} | {"across": False}

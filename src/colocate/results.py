@@ -9,7 +9,8 @@ wildcards. `load_inputs` reads the kinds asked for into one dict, the input of `
     profiles, variants, layer_sets  {name: table or dict}
     arms                            [resolved arm, with its `arm` and `seed`], by arm and seed
     evaluations                     arm, seed, benchmark, accuracy, stderr, n, status, and what else the summaries hold
-    alphas, training_logs, arm_profiles  arm, seed (metric), and the columns of each file
+    alphas, temperatures, training_logs, arm_profiles
+                                    arm, seed (metric), and the columns of each file
     correlations, specifications, selection, stability, domains, twins, regret, contrasts, forgetting, claims, power
                                     the tables, empty where the file is absent
 """
@@ -28,6 +29,7 @@ LAYOUT = {
     "layer_sets": "layer_sets/{layer_set}.json",
     "arms": "arms/{arm}/seed{seed}.json",
     "alphas": "adapters/{arm}/seed{seed}/alphas.csv",
+    "temperatures": "adapters/{arm}/seed{seed}/temperatures.csv",
     "training_logs": "adapters/{arm}/seed{seed}/training_log.csv",
     "arm_profiles": "arm_profiles/{arm}/seed{seed}/{metric}.csv",
     "evaluations": "evaluations/{arm}/seed{seed}/{benchmark}.json",
@@ -50,6 +52,7 @@ LAYOUT = {
 COLUMNS = {
     "evaluations": ["arm", "seed", "benchmark", "accuracy", "stderr", "n", "status"],
     "alphas": ["arm", "seed", "layer", "kv_head", "alpha"],
+    "temperatures": ["arm", "seed", "layer", "kv_head", "temperature"],
     "training_logs": ["arm", "seed", "step", "split", "loss", "tokens"],
     "arm_profiles": ["arm", "seed", "metric", "layer", "value"],
 }

@@ -305,6 +305,7 @@ def result_files(model: str) -> dict[str, list[str]]:
         "layer_sets": [f"{base}/layer_sets/{name}.json" for name in selected_sets(model)],
         "arms": [f"{base}/arms/{arm}/seed{seed}.json" for arm, seed in runs(model, trained_only=True)],
         "alphas": adapters_of(model, "alphas.csv"),
+        "temperatures": adapters_of(model, "temperatures.csv"),
         "training_logs": adapters_of(model, "training_log.csv"),
         "arm_profiles": arm_profiles_of(model),
         "evaluations": evaluations_of(model, ".json"),

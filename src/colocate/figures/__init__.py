@@ -104,8 +104,9 @@ FIGURES = {
     ),
     "layer_sets": Figure(
         "Which layers each arm adapts",
-        "One row an arm: LoRA in the upper track, learned RoPE scales (GARFA) in the lower one. Arms that draw "
-        "their layers at random have a row for each seed.",
+        "One row an arm, a track for each kind of adapter: LoRA, learned RoPE scales (GARFA) and, where an arm has "
+        "them, learned temperatures. A full fine-tune trains every weight. Arms that draw their layers at random have "
+        "a row for each seed.",
         ("arms", "geometry"),
         "colocate.figures.layer_sets",
     ),

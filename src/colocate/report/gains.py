@@ -24,29 +24,28 @@ def section(inputs: dict) -> dict:
 def arms(inputs: dict) -> Table:
     """What each arm adapts, and its budget; seeds with the same layers share a row."""
     rows = []
-    for track in tracks(inputs["arms"]):
+    shown = tracks(inputs)
+    with_temperature = any(track["temperature"] for track in shown)
+    for track in shown:
         arm = next(one for one in inputs["arms"] if one["arm"] == track["arm"] and one["seed"] == track["seeds"][0])
         deviation, n = arm.get("budget_deviation") or 0, arm["n_trainable"]
         share = f" ({f.percent(deviation / (n - deviation), 2)})" if deviation else ""
-        cells = [
-            f.layers(track["lora"]),
-            f.layers(track["garfa"]),
-            _span(arm["rank"]),
-            _span(arm["alpha"]),
-            f.number(n),
-        ]
-        rates = f"{arm['lr_lora']:g} and {arm['lr_garfa']:g}"
-        rows.append([track["label"], *cells, f.number(deviation) + share, rates])
-    columns = [
-        "arm",
-        "LoRA layers",
-        "GARFA layers",
-        "#rank",
-        "#LoRA alpha",
-        "#trainable parameters",
-        "#off its budget by",
-    ]
-    return Table("What each arm trains", [*columns, "learning rates, LoRA and GARFA"], rows)
+        cells = ["all weights" if track["full"] else f.layers(track["lora"]), f.layers(track["garfa"])]
+        cells += [f.layers(track["temperature"])] * with_temperature
+        cells += [_span(arm[key]) if track["lora"] else f.NONE for key in ("rank", "alpha")]
+        rows.append([track["label"], *cells, f.number(n), f.number(deviation) + share, _rates(arm, track)])
+    columns = ["arm", "LoRA layers", "GARFA layers", *["temperature layers"] * with_temperature]
+    columns += ["#rank", "#LoRA alpha", "#trainable parameters", "#off its budget by", "learning rates"]
+    return Table("What each arm trains", columns, rows)
+
+
+def _rates(arm: dict, track: dict) -> str:
+    """The learning rate of each part that the arm has."""
+    if track["full"]:
+        return f"{arm['lr_lora']:g}"
+    said = [f"LoRA {arm['lr_lora']:g}"] if track["lora"] else []
+    parts = [words for kind, words in (("garfa", "GARFA"), ("temperature", "temperature")) if track[kind]]
+    return ", ".join(said + [f"{words} {arm['lr_garfa']:g}" for words in parts])
 
 
 def _span(value) -> str:

@@ -7,26 +7,35 @@ from colocate.report.table import Table
 
 def section(inputs: dict) -> dict:
     """What section 4 shows of one model."""
-    return {"alphas": alphas(inputs), "losses": losses(inputs), "changes": changes(inputs), "regret": regret(inputs)}
+    return {function.__name__: function(inputs) for function in (alphas, temperatures, losses, changes, regret)}
 
 
 def alphas(inputs: dict) -> Table:
     """One row an arm and seed: how far the scales moved, and where most."""
+    return _per_head(inputs["alphas"], "alpha", "Learned RoPE scales", ["scales", "mean α"])
+
+
+def temperatures(inputs: dict) -> Table:
+    """The same of the learned temperatures of attention logits, the control for GARFA."""
+    return _per_head(inputs["temperatures"], "temperature", "Learned temperatures", ["temperatures", "mean"])
+
+
+def _per_head(table, column: str, caption: str, names: list[str]) -> Table:
     rows = []
-    for (arm, seed), part in inputs["alphas"].groupby(["arm", "seed"], sort=False):
-        by_layer = part.groupby("layer")["alpha"].mean()
+    for (arm, seed), part in table.groupby(["arm", "seed"], sort=False):
+        by_layer = part.groupby("layer")[column].mean()
         top = by_layer.idxmax()
         first = ", the first adapted one" if top == by_layer.index.min() else ""
         cells = [
             f.number(len(part)),
-            f.fixed(part["alpha"].mean(), 3),
-            f.interval(part["alpha"].min(), part["alpha"].max(), 3),
+            f.fixed(part[column].mean(), 3),
+            f.interval(part[column].min(), part[column].max(), 3),
         ]
         rows.append(
-            [f"{label(arm)}, seed {seed}", *cells, f.percent((part["alpha"] > 1).mean(), 0), f"layer {top}{first}"]
+            [f"{label(arm)}, seed {seed}", *cells, f.percent((part[column] > 1).mean(), 0), f"layer {top}{first}"]
         )
-    columns = ["arm", "#scales", "#mean α", "#smallest to largest", "#above 1", "largest mean at"]
-    return Table("Learned RoPE scales", columns, rows)
+    columns = ["arm", *(f"#{name}" for name in names), "#smallest to largest", "#above 1", "largest mean at"]
+    return Table(caption, columns, rows)
 
 
 def regret(inputs: dict) -> Table:
