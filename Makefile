@@ -4,7 +4,7 @@
 # ARGS="..."      more arguments for snakemake (make study, make suggest) or pytest (make test)
 # CONFIG="..."    config files of `make plan` (default: config/config.yaml); GPUS=4 cards at a time; ARGS="--device cuda --all"
 # MODEL, DATA     of `make suggest`: a folder, hf:ORG/NAME@COMMIT or a name out of config/config.yaml; instruction data, JSONL
-# STUDY, STUDIES  of `make report-partial` and `make compare`: names of folders in results/
+# STUDY, STUDIES  of `make times`, `make report-partial` and `make compare`: names of folders in results/
 # PYTHON=...      the Python that makes .venv (3.11 or newer; default: python3)
 # EXTRAS="slurm gpu"  what to install on top; found by itself where sbatch or nvidia-smi is on PATH
 
@@ -21,7 +21,7 @@ NAMED = $(if $(filter file,$(origin PYTHON)),,--this-python)
 # Jobs find the environment's programs. Not exported to `env`, which must not find its own result as python3.
 IN_ENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: help env study plan suggest report-partial compare test test-slurm lint clean
+.PHONY: help env study plan suggest times report-partial compare test test-slurm lint clean
 
 help:  ## this list
 	@echo "Colocate. Results appear in results/, reports in reports/."
@@ -44,11 +44,14 @@ suggest: env  ## say which layers of your model to adapt to your data: MODEL=...
 	@$(IN_ENV) COLOCATE_COMMAND="make suggest MODEL=$(MODEL) DATA=$(DATA)" .venv/bin/python -m colocate.suggest \
 		--model "$(MODEL)" --data "$(DATA)" --cores $(CORES) $(ARGS)
 
-report-partial:  ## report on a study that is still running, or failed in part (STUDY=..., default: the last one)
-	@$(IN_ENV) python -m colocate.report.partial $(STUDY)
+times: env  ## where the minutes of a finished study went, by kind of job (STUDY=..., default: the last one)
+	@$(IN_ENV) .venv/bin/python -m colocate.compute $(STUDY)
 
-compare:  ## one page on several finished studies: STUDIES="a b"
-	@$(IN_ENV) python -m colocate.report.compare $(STUDIES)
+report-partial: env  ## report on a study that is still running, or failed in part (STUDY=..., default: the last one)
+	@$(IN_ENV) .venv/bin/python -m colocate.report.partial $(STUDY)
+
+compare: env  ## one page on several finished studies: STUDIES="a b"
+	@$(IN_ENV) .venv/bin/python -m colocate.report.compare $(STUDIES)
 
 test: env  ## run all tests that this machine can run
 	@$(IN_ENV) .venv/bin/python -m pytest $(ARGS)

@@ -16,6 +16,7 @@ report: "workflow/report/annex.rst"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/files.smk"
+include: "workflow/rules/records.smk"
 include: "workflow/rules/settings.smk"
 include: "workflow/rules/resources.smk"
 include: "workflow/rules/models.smk"

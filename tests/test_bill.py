@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from colocate import bill, compute, plan, settling
+from colocate import bill, compute, files, plan, settling
 from colocate import config as configuration
 from colocate.errors import InputError
+from colocate.report.bill import ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "smollm2-135m"
@@ -225,6 +227,47 @@ def test_forecast_and_actual_of_each_rule(study, tmp_path):
     assert (evaluate["forecast_seconds"], evaluate["gpu_seconds"], evaluate["joules"]) == (20, 400, 6000)
     assert evaluate["utilisation"] == pytest.approx((0.5 * 100 + 0.9 * 300) / 400)
     assert evaluate["cost"] == pytest.approx(400 * 3.6 / 3600)
+
+
+OTHERS = {"draw_figure": ["m/alphas", "m/arms"], "check_pairs": [""], "fetch_benchmark": ["org/data"]}
+
+
+def test_every_job_has_a_row_and_a_lost_record_no_numbers(study, tmp_path):
+    declared = record(tmp_path, "a")
+    for place, rule in (("logs/s/draw_figure/m/alphas", "draw_figure"), ("logs/s/check_pairs", "check_pairs")):
+        Path(place).parent.mkdir(parents=True, exist_ok=True)
+        record(tmp_path, "moved", rule=rule, seconds=36.0, device=None).rename(f"{place}.run.json")
+    others = compute.undeclared(OTHERS, "logs/s")
+    assert Path("resources/datasets/org/data.run.json") in others
+    prices = {"gpu_hour": 3.6, "cpu_hour": 0.36, "currency": "USD"}
+    table = compute.collect([declared], prices, others).set_index("rule")
+    assert list(table.index) == ["train_arm", "draw_figure", "draw_figure", "check_pairs", "fetch_benchmark"]
+    assert table["seconds"].tolist()[:2] == [100.0, 36.0]
+    assert table["seconds"].isna().tolist() == [False, False, True, False, True]
+    assert table["cost"].iloc[3] == pytest.approx(2 * 36 * 0.36 / 3600)
+    assert table["label"].iloc[2] == "draw_figure m arms"
+    assert table["model"].fillna("").iloc[1:].tolist() == ["m", "m", "", ""]
+    said = ledger(table.reset_index(), finished=True)
+    assert said.startswith("In the bill: 5 of the study's 9 jobs.")
+    assert said.endswith("because their records are lost: 1 draw figure, 1 fetch benchmark.")
+    assert ledger(table.reset_index(), finished=False) == "In the bill: 5 jobs that have ended."
+
+
+def test_minutes_by_rule_with_the_jobs_after_the_bill(study, tmp_path, capsys):
+    prices = {"gpu_hour": 3.6, "cpu_hour": 0.36, "currency": "USD"}
+    records = [record(tmp_path, "a"), record(tmp_path, "b", seconds=200.0)]
+    files.write_csv("results/s/compute.csv", compute.collect(records, prices, compute.undeclared(OTHERS, "logs/s")))
+    Path("logs/s").mkdir(parents=True)
+    record(tmp_path, "moved", rule="write_report", seconds=60.0).rename("logs/s/write_report.run.json")
+    assert compute.main([]) == 0
+    said = capsys.readouterr().out
+    rows = {rule: (n, took) for rule, n, took in re.findall(r"^(\w+) +(\d+) +([\d.]+)$", said, re.M)}
+    assert rows["train_arm"] == ("2", "5.00")
+    assert rows["write_report"] == ("1", "1.00")
+    assert rows["all"] == ("7", "6.00")
+    assert "Not measured: 1 check_pairs, 2 draw_figure, 1 fetch_benchmark" in said
+    assert compute.main(["other"]) == 1
+    assert "other/compute.csv: no such file; finished studies here: s" in capsys.readouterr().err
 
 
 def test_what_jobs_ran_on_and_when(tmp_path):

@@ -284,6 +284,16 @@ def test_help_lists_every_target():
     assert re.findall(r"^  make ([\w-]+) +\S", answer.stdout, re.MULTILINE) == phony.split()
 
 
+def test_every_target_that_runs_the_project_sets_the_environment_up_and_runs_its_python():
+    """Not another `python` that happens to be on PATH, nor none where there is no .venv yet."""
+    recipes = re.findall(r"^([a-z-]+):(.*?)  ## .*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    ours = {name: (needs.split(), recipe) for name, needs, recipe in recipes if "$(IN_ENV)" in recipe}
+    assert set(ours) > {"study", "plan", "times", "report-partial", "compare", "test", "lint"}
+    for name, (needs, recipe) in ours.items():
+        assert needs == ["env"], name
+        assert set(re.findall(r"(\S+) -m ", recipe)) <= {".venv/bin/python"}, name
+
+
 def test_the_readme_speaks_of_targets_that_exist():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     targets = set(re.findall(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[0].split())

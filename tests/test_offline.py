@@ -1,4 +1,4 @@
-"""Jobs need no network once `snakemake fetch` has run: a study in a network namespace that holds nothing."""
+"""Jobs need no network once `snakemake --cores 1 fetch` has run: a study in a network namespace that holds nothing."""
 
 import shutil
 import subprocess

@@ -105,6 +105,22 @@ def test_outputs_log_and_record(start, tmp_path):
     assert set(record["outputs_sha256"]) == {"first"}
 
 
+def test_a_job_that_declares_no_record_leaves_it_beside_its_log(tmp_path):
+    script = tmp_path / "draw.py"
+    script.write_text(
+        'from colocate.provenance import Job\nwith Job("", outputs="out") as job:\n    job.out.out.write_text("x")\n'
+    )
+    command = [sys.executable, script, "--out", tmp_path / "out/a.b.svg", "--label", "a b"]
+    subprocess.run([*command, "--log", tmp_path / "log/m.1/a.log"], check=True)
+    assert files_in(tmp_path / "log/m.1") == ["a.log", "a.run.json"]
+    assert files_in(tmp_path / "out") == ["a.b.svg"]
+    record = read_json(tmp_path / "log/m.1/a.run.json")
+    assert (record["rule"], record["label"], record["threads"]) == ("draw", "draw a b", 1)
+    assert set(record["outputs_sha256"]) == {"out"}
+    subprocess.run(command, check=True)  # by hand, without a log: no record
+    assert files_in(tmp_path) == ["draw.py", "log", "out"]
+
+
 @pytest.mark.parametrize(
     ("how", "why"), [("fail", "text.txt: line 1: found x; allowed: y"), ("break", "RuntimeError: boom")]
 )

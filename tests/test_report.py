@@ -157,7 +157,7 @@ def test_budget_compute_and_power_carry_units(page):
     assert arms["colocated"][0] == "20–27"
     training = cells(page, "Training, per run: mean over seeds, largest memory")
     assert training["colocated"][:4] == ["1,302,552", "2", "24,000", "19.4 TFLOP"]
-    whole = cells(page, "The whole study")
+    whole = cells(page, "The study by kind of job")
     assert whole["all jobs"][0] == str(5 + 14 + 90)
     assert whole["all jobs"][-1].endswith(" USD")
     power = cells(page, "Power: what a contrast with the reference arm would show four times in five, at 5 %")

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from colocate.compute import AFTER
 from colocate.figures import FIGURES
 from conftest import ROOT
 
@@ -65,9 +66,9 @@ def test_jobs_of_the_default_study(checkout):
         ("profiles", {"profile_layers": 5, "select_layers": 4}, {"train_arm", "resolve_arm"}),
         ("train", {"train_arm": 14, "profile_layers": 2}, {"evaluate_arm"}),
         ("evaluate", {"evaluate_arm": 90, "measure_drift": 14}, {"contrast_arms"}),
-        ("statistics", {"contrast_arms": 1, "compare_base": 1, "collect_compute": 1}, {"draw_figure"}),
+        ("statistics", {"contrast_arms": 1, "compare_base": 1, "reanalyse_print": 1}, {"draw_figure"}),
         ("figures", {"draw_figure": len(FIGURES)}, {"write_report"}),
-        ("report", {"write_report": 1, "draw_figure": len(FIGURES)}, set()),
+        ("report", {"write_report": 1, "draw_figure": len(FIGURES), "collect_compute": 1, "compare_models": 1}, set()),
     ],
 )
 def test_targets_ask_for_their_stage_and_no_more(checkout, target, present, absent):
@@ -123,6 +124,38 @@ def test_twins_made_pairs_and_a_released_fine_tune_where_selected(checkout):
     assert inputs["sensitivity_made"][0].endswith("smollm2-135m/pairs/made.jsonl")
     assert inputs["sensitivity_all"] == ("data/pairs/tasks.jsonl", "")
     assert inputs["gradient_norm"][1].endswith("mixture/train.jsonl")
+
+
+def test_the_bill_is_made_of_every_job_but_those_after_it(checkout):
+    """With all that is off by default: a record for each job, declared or beside its log."""
+    overlay = {
+        "models": {
+            "smollm2-135m": {"released": ["tuned"]},
+            "tuned": {"source": "path:elsewhere", "geometry": dict(GEOMETRY)},
+        },
+        "twins": {"random": 1, "shuffled": 1},
+        "pairs": {"made": [{"kind": "benchmark", "benchmark": "mini_arc"}]},
+        "training": {"tuning": {"lr_lora": [1e-4, 5e-4, 2e-3]}},
+        "select": {
+            "profiles": ["sensitivity_all", "sensitivity_made", "rope_output"],
+            "benchmarks": ["mini_arc", "gsm8k"],
+            "arm_profiles": ["weight_change"],
+            "layer_gain": ["alone", "without"],
+        },
+    }
+    checkout.overlay("everything", overlay)
+    checkout.environment.pop("COLOCATE_DATASETS", None)  # a mirror has nothing to fetch
+    said = checkout.snakemake("--dry-run", "--printshellcmds", *PLAIN).stdout
+    [(records, settings)] = re.findall(
+        r"/collect_compute\.py --records (.*?) --table .*?--settings '?(\{.*\})'?$", said, flags=re.MULTILINE
+    )
+    others = json.loads(settings)["others"]
+    planned = jobs(said)
+    assert {"fetch_benchmark", "join_layer_gain", "fetch_model", "draw_figure"} <= set(others)
+    assert {rule: len(names) for rule, names in others.items()} == {rule: planned[rule] for rule in others}
+    recorded = sum(planned.values()) - planned["all"] - sum(map(len, others.values())) - len(AFTER)
+    assert len(set(records.split())) == recorded > 100
+    assert {rule: planned[rule] for rule in AFTER} == dict.fromkeys(AFTER, 1)
 
 
 def test_two_names_for_one_arm_are_one_training(checkout):

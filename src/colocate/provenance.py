@@ -9,7 +9,8 @@ A script is `with Job(__doc__, inputs="model pairs*", outputs="profile run") as 
   the outputs, and moves nothing. Once the newer one has delivered, the old one ends as a success, however it ended:
   were it to fail, the Snakemake around it would delete the newer one's outputs as those of a failed job;
 - what the libraries print goes to the log; progress and errors also to the terminal;
-- the run record (versions, digests, device, dtype, seconds, tokens, peak memory, joules) is the output named `run`.
+- the run record (versions, digests, device, dtype, seconds, tokens, peak memory, joules) is the output named `run`;
+  where a job declares none, it lies beside the log, so that a lost one repeats nothing.
 """
 
 import argparse
@@ -239,11 +240,12 @@ class Job:
 
     def _deliver(self) -> None:
         with self.owner.held():
-            if "run" in self.private:
-                files.write_json(self.private["run"], self._run_record())
-            missing = [name for name, path in self.private.items() if not path.exists()]
+            missing = [name for name, path in self.private.items() if name != "run" and not path.exists()]
             if missing:
                 raise InputError(f"{self.name} did not write its output {missing[0]}")
+            beside_log = self.log_file and self.log_file.with_suffix(".run.json")
+            if record := self.private.get("run", beside_log):
+                files.write_json(record, self._run_record())
             for name, path in self.private.items():
                 final = self.final[name]
                 if final.is_dir() and not final.is_symlink():

@@ -189,6 +189,12 @@ def figure_settings(wildcards) -> dict:
     }
 
 
+def bill_settings() -> dict:
+    """Prices, the forecast, and the jobs whose records lie beside their logs."""
+    others = {rule: sorted(outputs) for rule, outputs in other_jobs().items()}
+    return {"prices": STUDY["prices"], "logs": LOGS, "others": others} | plan.forecast(STUDY)
+
+
 def report_settings() -> dict:
     aliases = {arm: first for arm, first in SAME.items() if arm != first}
     return {

@@ -296,6 +296,7 @@ rule record_config:
 rule collect_compute:
     input:
         records=run_records(),
+        others=ancient(other_outputs()),  # for the order alone: a figure that is drawn again makes no new bill
     output:
         table=annexed(f"{RESULTS}/compute.csv", "5. The study", "compute", table="compute"),
         forecast=annexed(f"{RESULTS}/forecast.csv", "5. The study", "forecast", table="forecast against actual"),
@@ -310,7 +311,7 @@ rule collect_compute:
         runtime=minutes("collect_compute"),
         gpu=0,
     params:
-        cfg=lambda w: canonical({"prices": STUDY["prices"]} | plan.forecast(STUDY)),
+        cfg=lambda w: canonical(bill_settings()),
         code=code("collect_compute"),
         env=env("collect_compute"),
     shell:

@@ -78,7 +78,7 @@ def write_report(
         across=plain("The models side by side", read(results / "across_models.csv")),
         aliases={label(arm): label(first) for arm, first in (aliases or {}).items()},
         print_alone=print_alone.section(results),
-        method=method.section(results, compute, config, default, filter(None, (claims, frozen))),
+        method=method.section(results, compute, config, default, filter(None, (claims, frozen)), unfinished is None),
         claims_digest=sha256(claims) if claims else None,
         theme=sorted(page.THEME.items()),
         scripts=scripts.scripts(),

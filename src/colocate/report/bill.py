@@ -3,6 +3,7 @@
 import pandas as pd
 
 from colocate import formats as f
+from colocate.compute import AFTER
 from colocate.figures.style import label
 from colocate.report.table import Table
 
@@ -36,14 +37,34 @@ def compute_by_arm(inputs: dict, compute: pd.DataFrame) -> Table:
 
 
 def compute_by_rule(compute: pd.DataFrame) -> Table:
-    """The whole study by kind of job, with its total."""
+    """The study by kind of job, what took most time first, with its total."""
     rows = []
-    for rule, part in [*compute.groupby("rule", sort=False), ("all jobs", compute)] if len(compute) else ():
+    kinds = list(compute.groupby("rule", sort=False)) if len(compute) else []
+    kinds.sort(key=lambda kind: -pd.to_numeric(kind[1]["seconds"]).sum())
+    for rule, part in [*kinds, ("all jobs", compute)] if kinds else ():
         sums = part[["seconds", "joules", "cost"]].apply(pd.to_numeric).sum(min_count=1)
         cells = [f.number(len(part)), f.duration(sums["seconds"]), *_memory(part), f.scaled(sums["joules"], "J")]
         rows.append([label(str(rule)), *cells, money(sums["cost"], part)])
     columns = ["kind of job", "#jobs", "#time, added up", "#peak memory", "#peak GPU memory", "#energy", "#cost"]
-    return Table("The whole study", columns, rows)
+    return Table("The study by kind of job", columns, rows)
+
+
+def ledger(compute: pd.DataFrame, finished: bool) -> str:
+    """Which of the study's jobs are in the bill, which are not, and why; a study that goes on is not counted."""
+    if not len(compute):
+        return ""
+    if not finished:
+        return f"In the bill: {f.number(len(compute))} jobs that have ended."
+    lost = compute[pd.to_numeric(compute["seconds"]).isna()]["rule"].value_counts()
+    after = ", ".join(label(rule) for rule in AFTER)
+    said = (
+        f"In the bill: {len(compute)} of the study's {len(compute) + len(AFTER)} jobs. Not in it: {after}, which come "
+    )
+    said += "after it, a few seconds together."
+    if len(lost):
+        named = ", ".join(f"{n} {label(rule)}" for rule, n in lost.items())
+        said += f" Without numbers, because their records are lost: {named}."
+    return said
 
 
 def per_point(inputs: dict, compute: pd.DataFrame) -> Table:

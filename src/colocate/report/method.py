@@ -10,7 +10,7 @@ from colocate import formats as f
 from colocate.figures.style import label
 from colocate.files import read_json, sha256
 from colocate.profiles import METRICS
-from colocate.report.bill import compute_by_rule, forecast, totals
+from colocate.report.bill import compute_by_rule, forecast, ledger, totals
 from colocate.report.table import Table, plain, read
 
 SPLITS = {"train": "trained on", "validate": "choices are made on it", "test": "losses are quoted on it"}
@@ -22,6 +22,7 @@ def section(
     config: dict,
     default: dict | None,
     rules: Iterable[str | Path],
+    finished: bool = True,
 ) -> dict:
     """What section 7 shows of the study as a whole."""
     path = results / "environment.json"
@@ -37,6 +38,7 @@ def section(
         "hardware": hardware(ran["machines"]),
         "seeds": seeds(config),
         "compute": compute_by_rule(compute),
+        "ledger": ledger(compute, finished),
         "totals": totals(compute),
         "forecast": forecast(read(results / "forecast.csv")),
     }

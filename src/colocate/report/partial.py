@@ -41,11 +41,14 @@ def write_partial(study: str, root: str | Path = ".") -> Path:
             (copy / model).mkdir(parents=True, exist_ok=True)
             sources = {name: config["benchmarks"][name]["source"] for name in select["benchmark"]}
             _draw(copy / model, model, select, sources)
-        records = sorted(copy.rglob("*.run.json"))
+        logs = root / "logs" / study
+        records = {path: path.relative_to(copy).parts[0] for path in sorted(copy.rglob("*.run.json"))}
         if not (copy / "compute.csv").exists() and records:
+            for path in sorted(logs.rglob("*.run.json")):  # RULE.run.json, RULE/MODEL.run.json or below RULE/MODEL
+                rule_and_model = path.relative_to(logs).parts[:2]
+                records[path] = rule_and_model[1].removesuffix(".run.json") if len(rule_and_model) > 1 else None
             bill = collect(records, config["prices"])
-            models_of = [path.relative_to(copy).parts[0] for path in records]
-            files.write_csv(copy / "compute.csv", bill.assign(model=models_of))
+            files.write_csv(copy / "compute.csv", bill.assign(model=list(records.values())))
             files.write_json(copy / "environment.json", environment(records))
         claims = root / "data/published/claims.csv"
         report.write_report(
@@ -55,7 +58,7 @@ def write_partial(study: str, root: str | Path = ".") -> Path:
             config=config,
             aliases={arm: first for arm, first in configuration.same_arms(config).items() if arm != first},
             claims=claims if claims.is_file() else None,
-            unfinished=progress(config, results, root / "logs" / study),
+            unfinished=progress(config, results, logs),
         )
     return out
 
