@@ -65,9 +65,9 @@ def test_each_benchmark_has_its_own_price(study):
     assert published.tokens > 10 * mini.tokens  # 1,319 items with long answers beside 64
 
 
-def test_earlier_runs_correct_the_rates_rule_by_rule(study):
+def test_earlier_runs_correct_the_rates(study):
     before = bill.lines(JOBS, study)
-    table = Path("logs/smollm2/train_arm/m/a/seed0.tsv")
+    table = Path(f"logs/smollm2/train_arm/{MODEL}/late/seed0.tsv")
     table.parent.mkdir(parents=True)
     table.write_text(f"s\th:m:s\n{2 * plan.modelled_seconds('train_arm', study, 'cuda')}\t-\n")
     after = bill.lines(JOBS, study)

@@ -3,8 +3,9 @@
     python -m colocate.bill --configfile config/config.yaml config/x.yaml      (make plan CONFIG="...")
 
 No GPU, no weights: Snakemake says by a dry run which jobs are left, the config what each has to do (colocate.work), the
-rates how long that takes (data/rates.yaml), and benchmark tables of earlier runs of the study correct them, rule by
-rule. Good to a factor of about two before anything was measured. Queues, failures and people's time are not in it.
+rates how long that takes (data/rates.yaml), and benchmark tables of earlier runs of the study correct them, job by job
+(colocate.earlier). Good to a factor of about two before anything was measured. Queues, failures and people's time are
+not in it.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import yaml
 
 from colocate import config as configuration
 from colocate import files, needs, plan, settling, work
+from colocate.earlier import Earlier
 from colocate.errors import InputError
 from colocate.prices import hourly
 
@@ -46,16 +48,12 @@ class Line:
 
 def lines(jobs: Iterable[dict], config: dict, logs: Path = Path("logs")) -> list[Line]:
     """The bill of jobs [{"rule", "wildcards"}] of a study's merged config."""
-    device, prices = plan.device_of(config), config["prices"]
-    factors: dict[str, float] = {}
+    before, prices = Earlier(config, logs), config["prices"]
     found = []
     for job in jobs:
         rule, wildcards = job["rule"], job["wildcards"]
-        if rule not in factors:
-            measured = plan.measured_seconds(logs / config["study"] / rule)
-            factors[rule] = 1.0 if measured is None else measured / plan.modelled_seconds(rule, config, device)
-        seconds = factors[rule] * plan.modelled_seconds(rule, config, device, wildcards)
-        on_gpu = device == "cuda" and rule in plan.MODEL_RULES
+        seconds = before.seconds(rule, wildcards)
+        on_gpu = before.device == "cuda" and rule in plan.MODEL_RULES
         cost = seconds / 3600 * hourly(prices, on_gpu, config["threads"] if rule in plan.MODEL_RULES else 1)
         found.append(Line(rule, plan.stage_of(rule), wildcards, tokens(rule, config, wildcards), seconds, on_gpu, cost))
     return found
