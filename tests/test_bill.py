@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from colocate import bill, compute, plan, settling
+from colocate import bill, compute, needs, plan, settling
 from colocate import config as configuration
 from colocate.errors import InputError
 
@@ -88,16 +88,16 @@ def test_wall_time_falls_with_cards_down_to_the_longest_job(study):
 def test_disk_counts_models_adapters_and_items(study):
     sizes = bill.disk(bill.lines(JOBS, study), study)
     assert sizes["models"] == 2 * plan.parameters(study["models"][MODEL]["geometry"])
-    one = bill.trained_parameters(study, {"model": MODEL, "arm": "colocated"})
+    one = needs.trained_parameters(study, {"model": MODEL, "arm": "colocated"})
     assert sizes["adapters"] == pytest.approx(4 * 3 * one)
     assert 1.2e6 < one < 1.6e6  # 8 of 30 layers, rank 16, seven maps: 163 thousand a layer
-    assert bill.trained_parameters(study, {"model": MODEL, "arm": "standard_lora"}) == one  # its budget
-    assert bill.trained_parameters(study, {"model": MODEL, "arm": "garfa_sensitive"}) == 0
+    assert needs.trained_parameters(study, {"model": MODEL, "arm": "standard_lora"}) == one  # its budget
+    assert needs.trained_parameters(study, {"model": MODEL, "arm": "garfa_sensitive"}) == 0
 
 
 def test_a_full_fine_tune_leaves_all_of_the_model(study):
     arms = study["arms"] | {"full": {"full": True}}
-    found = bill.trained_parameters(study | {"arms": arms}, {"model": MODEL, "arm": "full"})
+    found = needs.trained_parameters(study | {"arms": arms}, {"model": MODEL, "arm": "full"})
     assert found == plan.parameters(study["models"][MODEL]["geometry"])
 
 

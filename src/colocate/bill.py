@@ -95,7 +95,7 @@ def disk(bill: list[Line], config: dict) -> dict[str, float]:
         if line.rule in ("fetch_model", "prepare_model"):
             kept["models"] += plan.parameters(model["geometry"]) * 2
         elif line.rule == "train_arm":
-            kept["adapters"] += 4 * trained_parameters(config, line.job)
+            kept["adapters"] += 4 * needs.trained_parameters(config, line.job)
         elif line.rule == "evaluate_arm":
             kept["evaluations"] += work.items_of(config["benchmarks"][line.job["benchmark"]]) * ITEM_BYTES
     return {what: size for what, size in kept.items() if size}
@@ -106,20 +106,6 @@ def check_room(jobs: Iterable[dict], config: dict) -> None:
     sizes = disk(lines(jobs, config), config)
     models = sizes.pop("models", 0.0)
     files.check_room({"resources": models, "results": sum(sizes.values())})
-
-
-def trained_parameters(config: dict, job: dict) -> float:
-    """Parameters that an arm trains, about: all, or LoRA of the config's rank on the layers that its rule chooses."""
-    entry = config["arms"][job["arm"]]
-    if entry.get("full"):
-        return plan.parameters(config["models"][job["model"]]["geometry"])
-    if "budget" in entry:
-        return trained_parameters(config, job | {"arm": entry["budget"].removeprefix("match ")})
-    shape, rank = config["models"][job["model"]]["geometry"], entry.get("rank", config["training"]["lora"]["rank"])
-    layers, _ = needs.adapted("train_arm", config, job, shape["n_layers"])
-    heads = (shape["n_heads"] + 2 * shape["n_kv_heads"]) * shape["head_dim"]
-    per_rank = 2 * shape["hidden"] + heads + 2 * shape["n_heads"] * shape["head_dim"]
-    return layers * rank * (per_rank + 3 * (shape["hidden"] + shape["ffn"])) * ("lora" in entry)
 
 
 # ---------------------------------------------------------------------------------------------------------------- text
