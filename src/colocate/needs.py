@@ -15,7 +15,7 @@ H + 2 K heads of dimension d, L layers (checked against measured peaks by benchm
     profiles of pairs     t (L D b + 3 F b + 16 D)                             every layer's state is kept
     RoPE on the output    N M V (8 + 8) + N T (4 L D + 24 F)                   N windows, M = T - 16, both signs
     RoPE local            t (8 L D + 12 F)
-    training              t l A + t m B + t s V (b + 8) + 16 n + kept prefix; on CPUs in bfloat16 also 4 t m O b
+    training              t l A + t m B + t s V (b + 8) + 16 n + kept prefix; on CPUs 4 t m O b more
                           l layers from the first adapted one on, m with LoRA; s the share of tokens with a label;
                           n trained parameters: value, gradient, two moments (of a full fine-tune every parameter)
          A = 8 D + 8 (H + K) d + 3 F b    kept of a frozen layer: inputs of both norms in float32; q, k, v and output
@@ -24,7 +24,8 @@ H + 2 K heads of dimension d, L layers (checked against measured peaks by benchm
          B, O             input features (once where maps share an input; each and a mask with dropout) and output
                           features of a layer's maps with LoRA. Inputs are kept for LoRA alone: a frozen map needs none.
                           O: glibc's heap keeps holes of the freed results of LoRA, which rows of other lengths do not
-                          fit into; oneDNN's kernels of every row length lie between them (TRAINING_KERNELS)
+                          fit into (where each block is given back, they are gone). In bfloat16 oneDNN besides keeps
+                          kernels of every row length (KERNELS)
     evaluation            t (2 K d L b + 2 F b + 8 D) + 8 N V + 4 c D V        N positions whose logits are made; on
                           cards t is batch_tokens, on CPUs keys and values count only where answers are written;
                           c float32 copies of the head: of one in another dtype 1, on CPUs 2; on CPUs oneDNN's too
@@ -185,7 +186,7 @@ def _training(rule: str, config: dict, job: dict, shape: dict, dtype: str, on_gp
     attention = 4 * query * b if on_gpu else 8 * (query + key)
     tokens = training["max_length"]
     work_of_a_row = tokens * (above * (8 * hidden + attention + 3 * ffn * b) + lora * kept)
-    if not on_gpu and not full and dtype == "bfloat16":
+    if not on_gpu and not full:
         work_of_a_row += HOLES * tokens * lora * sum(size for _, _, size in maps.values()) * b
     logits = tokens * _labels(config) * vocab * (b + 8)
     # In 32 bits: gradient and two moments; of weights in bfloat16 also the copy that the optimizer works on.
