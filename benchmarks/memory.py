@@ -1,6 +1,6 @@
 """Peak memory of each stage against what the workflow asks for (colocate.needs), each stage in a process of its own.
 
-    python benchmarks/memory.py                    SmolLM2-135M-Instruct and two random models, on the CPU, 4 minutes
+    python benchmarks/memory.py                    SmolLM2-135M-Instruct and three random models, on the CPU, 30 minutes
     python benchmarks/memory.py --models tiny      seconds
     python benchmarks/memory.py --device cuda      the cards' memory too
 
@@ -11,6 +11,7 @@ config/config.yaml; random models have its geometry keys and the tests' tokenize
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -31,11 +32,17 @@ STAGES = {  # what a job of the rule is about
     "sensitivity": ("profile_layers", {"profile": "sensitivity_all"}),
     "rope_output": ("profile_layers", {"profile": "rope_output"}),
     "rope_local": ("profile_layers", {"profile": "rope_local"}),
-    "train_last": ("train_arm", {"arm": "late"}),
-    "train_all": ("train_arm", {"arm": "standard_lora_full_rank"}),
+    "late": ("train_arm", {"arm": "late"}),
+    "colocated": ("train_arm", {"arm": "colocated"}),
+    "random": ("train_arm", {"arm": "random"}),
+    "mid_block": ("train_arm", {"arm": "mid_block"}),
+    "standard_lora": ("train_arm", {"arm": "standard_lora"}),
+    "all_full_rank": ("train_arm", {"arm": "standard_lora_full_rank"}),
     "mini_arc": ("evaluate_arm", {"benchmark": "mini_arc", "arm": "base"}),
     "mini_math": ("evaluate_arm", {"benchmark": "mini_math", "arm": "base"}),
 }
+# As the workflow starts its jobs (workflow/rules/common.smk): it decides how much freed memory glibc keeps.
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "134217728", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 
 
 def study(model: str, dtype: str, device: str) -> dict:
@@ -89,21 +96,37 @@ def profile(config: dict, wildcards: dict, folder: Path, dtype: str, device: str
 
 
 def train(config: dict, wildcards: dict, folder: Path, dtype: str, device: str, scratch: Path) -> None:
-    from colocate import geometry, mixtures, training
-    from colocate.budget import AdapterSpec, count_parameters
+    """The arm as the study runs it; only which layers are sensitive is made up here: evenly spaced ones, from 0 on."""
+    from colocate import config as configuration
+    from colocate import geometry, layer_sets, mixtures, training
 
-    mixtures.build_mixture([{"kind": "builtin", "n": 162}], 0, scratch)
-    g, lora = geometry.read_geometry(folder), config["training"]["lora"]
-    first = 0 if wildcards["arm"] == "standard_lora_full_rank" else round(0.72 * g["n_layers"])
-    spec = AdapterSpec(tuple(range(first, g["n_layers"])), (), lora["rank"], lora["alpha"], tuple(lora["targets"]))
-    arm = {"arm": "a", "seed": 0, "lora_layers": list(spec.lora_layers), "garfa_layers": [], "rank": spec.rank}
-    arm |= {"alpha": spec.alpha, "targets": list(spec.targets), "dropout": 0.0, "lr_lora": 5e-4, "lr_garfa": 1e-2}
-    arm["n_trainable"] = count_parameters(g["linear_shapes"], g["n_kv_heads"], spec)
+    mixtures.build_mixture(config["mixture"]["sources"], 0, scratch)
+    g, arm, chosen = geometry.read_geometry(folder), wildcards["arm"], config["training"]
+    entry = config["arms"][arm]
+    matched = config["arms"][entry["budget"].removeprefix("match ")] if "budget" in entry else None
+    rules = {name: config["layer_sets"][name] for name in configuration.arm_sets(config, arm)}
+    n, sets = g["n_layers"], {}
+    for name, rule in rules.items():
+        if "by" in rule:
+            k = layer_sets.count(rule["top"], n)
+            sets[name] = [i * n // k for i in range(k)]
+        elif "random" not in rule:
+            sets[name] = layer_sets.select(name, rule, n)
+    resolved = layer_sets.resolve(
+        arm=arm,
+        seed=0,
+        entry=entry,
+        matched=matched,
+        rules=rules,
+        training=layer_sets.used_defaults(entry, matched, chosen),
+        sets=sets,
+        geometry=g,
+    )
     out = scratch / "out"
     out.mkdir()
-    chosen = {key: value for key, value in config["training"].items() if key != "tuning"} | {"max_tokens": 6000}
+    settings = {key: value for key, value in chosen.items() if key in training.Settings.__dataclass_fields__}
     splits = {split: scratch / f"{split}.jsonl" for split in ("train", "validate", "test")}
-    training.train(folder, arm, splits, chosen, seed=0, dtype=dtype, device=device, out=out, scratch=scratch)
+    training.train(folder, resolved, splits, settings, seed=0, dtype=dtype, device=device, out=out, scratch=scratch)
 
 
 def evaluate(config: dict, wildcards: dict, folder: Path, dtype: str, device: str, scratch: Path) -> None:
@@ -140,7 +163,7 @@ def main() -> int:
                 for stage in chosen.stages:
                     rule, wildcards = STAGES[stage]
                     command = [sys.executable, __file__, "--one", stage, model, str(folder), dtype, chosen.device]
-                    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+                    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | MALLOC)
                     if done.returncode:
                         print(f"{model} {dtype} {stage}: failed: {done.stderr.strip().splitlines()[-1]}")
                         off.append((model, dtype, stage))

@@ -10,6 +10,31 @@ from colocate import config as configuration
 from colocate import needs, plan
 
 ROOT = Path(__file__).resolve().parents[1]
+SMOLLM2 = "smollm2-135m"
+# Largest resident memory, MiB, least and most over the seeds (and, of evaluations, over base and all arms): run records
+# of the default study, SmolLM2-135M-Instruct in bfloat16, one thread a job, on two cores with AVX512-BF16.
+MEASURED = [
+    ("profile_layers", {"profile": "sensitivity_all"}, 1232, 1232),
+    ("profile_layers", {"profile": "sensitivity_skip_first"}, 1232, 1232),
+    ("profile_layers", {"profile": "sensitivity_answer"}, 1232, 1232),
+    ("profile_layers", {"profile": "rope_output"}, 1738, 1738),  # these two in float32
+    ("profile_layers", {"profile": "rope_local"}, 1493, 1493),
+    ("train_arm", {"arm": "colocated"}, 2243, 2331),
+    ("train_arm", {"arm": "lora_sensitive_garfa_positional"}, 2268, 2337),
+    ("train_arm", {"arm": "lora_positional_garfa_sensitive"}, 2267, 2336),
+    ("train_arm", {"arm": "positional_both"}, 2312, 2376),
+    ("train_arm", {"arm": "random"}, 2290, 2409),
+    ("train_arm", {"arm": "standard_lora"}, 2733, 2755),
+    ("train_arm", {"arm": "mid_block"}, 2558, 2560),
+    ("profile_arm", {"metric": "linear_cka"}, 1209, 1211),
+    ("measure_drift", {}, 1272, 1272),
+    ("evaluate_arm", {"benchmark": "mini_mmlu"}, 1265, 1265),
+    ("evaluate_arm", {"benchmark": "mini_gpqa"}, 1265, 1265),
+    ("evaluate_arm", {"benchmark": "mini_humaneval"}, 1265, 1466),
+    ("evaluate_arm", {"benchmark": "mini_math"}, 1265, 1324),
+    ("evaluate_arm", {"benchmark": "mini_mgsm"}, 1343, 1552),
+    ("evaluate_arm", {"benchmark": "mini_arc"}, 1265, 1265),
+]
 LLAMA = {"n_layers": 32, "n_heads": 32, "n_kv_heads": 8, "head_dim": 128, "hidden": 4096, "ffn": 14336, "vocab": 128256}
 MODEL = {"model": "llama"}
 
@@ -26,6 +51,28 @@ def study(monkeypatch) -> dict:
 
 def card(study: dict, rule: str, **job) -> float:
     return needs.memory(rule, study, MODEL | job).gpu_mib
+
+
+@pytest.fixture
+def default(monkeypatch) -> dict:
+    monkeypatch.chdir(ROOT)
+    values = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+    return configuration.complete(values | {"device": "cpu"})
+
+
+@pytest.mark.parametrize(("rule", "job", "least", "most"), MEASURED, ids=lambda value: str(value) if value else "")
+def test_estimates_are_within_15_percent_of_the_default_studys_peaks(default, rule, job, least, most):
+    said = needs.memory(rule, default, {"model": SMOLLM2, "seed": "0"} | job, "bfloat16").host_mib
+    assert 0.85 * most <= said <= 1.15 * least
+
+
+def test_every_kind_of_model_job_of_the_default_study_was_measured(default):
+    selected = default["select"]
+    expected = {("measure_drift", ""), *(("profile_arm", metric) for metric in selected["arm_profiles"])}
+    expected |= {("profile_layers", profile) for profile in selected["profiles"]}
+    expected |= {("train_arm", arm) for arm in selected["arms"] if arm != "base"}
+    expected |= {("evaluate_arm", benchmark) for benchmark in selected["benchmarks"]}
+    assert {(rule, *job.values()) if job else (rule, "") for rule, job, _, _ in MEASURED} == expected
 
 
 def test_weights_dominate_a_large_model(study):
@@ -85,8 +132,36 @@ def test_layers_above_the_first_adapted_one_keep_their_activations(study):
     assert late < early
     assert needs.adapted("train_arm", study, {"arm": "late"}, 32) == (9, 9)
     assert needs.adapted("train_arm", study, {"arm": "standard_lora"}, 32) == (32, 32)
-    assert needs.adapted("train_arm", study, {"arm": "mid_block"}, 32)[1] == 26  # segments 2 to 4 of 5 begin at layer 6
+    assert needs.adapted("train_arm", study, {"arm": "mid_block"}, 32) == (19, 26)  # layers 6 to 24
+    assert needs.adapted("train_arm", study, {"arm": "garfa_everywhere"}, 32) == (0, 32)
     assert needs.adapted("train_arm", study, {"arm": "colocated"}, 32) == (9, 32)  # a profile may choose layer 0
+
+
+def test_lora_keeps_the_inputs_of_its_maps(study):
+    study["training"]["max_length"] = 1000
+    full = card(study, "train_arm", arm="standard_lora")
+    study["arms"]["standard_lora"] |= {"targets": ["q_proj", "k_proj", "v_proj", "o_proj"]}
+    less = full - card(study, "train_arm", arm="standard_lora")
+    assert less == pytest.approx(1000 * 32 * 2 * (4096 + 14336) / 2**20)  # inputs of gate and up, and of down
+    study["arms"]["standard_lora"] |= {"dropout": 0.1}
+    copies = 1000 * 32 * (4 * 3 - 2 * 2) * 4096 / 2**20  # four and their masks instead of two
+    assert card(study, "train_arm", arm="standard_lora") == pytest.approx(full - less + copies)
+
+
+def test_short_trainings_meet_few_lengths_of_rows(default):
+    def host(tokens: int) -> float:
+        default["training"] |= {"max_tokens": tokens, "prefix_cache_gib": 0}
+        return needs.memory("train_arm", default, {"model": SMOLLM2, "arm": "late"}, "bfloat16").host_mib
+
+    assert host(6_000) < host(12_000) - 300
+    assert host(1_000_000) - host(100_000) < 100
+
+
+def test_answers_of_unknown_data_may_be_all_of_a_row(study):
+    before = card(study, "train_arm", arm="late")
+    study["mixture"]["sources"] = [{"kind": "jsonl", "path": "mine.jsonl"}]
+    more = 0.75 * study["training"]["max_length"] * LLAMA["vocab"] * 10 / 2**20
+    assert card(study, "train_arm", arm="late") - before == pytest.approx(more)
 
 
 def test_host_memory_on_cards_is_about_the_file_and_not_the_work(study):

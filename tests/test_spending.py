@@ -21,8 +21,9 @@ def budget(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def limit(cost: float, **expected: float) -> None:
-        said = spending.describe("s", cost, PRICES, {"train_arm": 3.0} | expected, ["m"])
-        monkeypatch.setenv(spending.VARIABLE, said)
+        rules = {"train_arm": 3.0} | expected
+        each = {rule: {"m": {"": price}} for rule, price in rules.items()}
+        monkeypatch.setenv(spending.VARIABLE, spending.describe("s", cost, PRICES, each, ["m"]))
 
     return limit
 
@@ -54,6 +55,29 @@ def test_a_job_starts_while_there_is_room_and_not_after(budget):
     record("b", 1800)
     with pytest.raises(InputError, match=r"finished jobs cost 3 EUR, .*this one about 3: more than budget.cost 5.5"):
         try_one()
+
+
+def test_a_small_models_job_starts_where_a_large_ones_does_not(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    costs = {"evaluate_arm": {"small": {"": 0.4, "short": 0.1}, "large": {"": 40.0, "short": 9.0}}}
+    monkeypatch.setenv(spending.VARIABLE, spending.describe("s", 10.0, PRICES, costs, []))
+
+    def starts(place: str) -> bool:
+        try:
+            with spending.within("evaluate_arm", Path(place)):
+                return True
+        except InputError:
+            return False
+
+    logs = "logs/s/evaluate_arm"
+    assert starts(f"{logs}/small/base/seed0/long.log")
+    assert starts(f"{logs}/large/base/seed0/short.log")
+    assert not starts(f"{logs}/large/base/seed0/long.log")
+    assert not starts("elsewhere.log")  # it may be any job of the rule
+    assert not starts("logs/other/evaluate_arm/small/base/seed0/short.log")
+    record("a", 0.8 * 3600)  # 1.6
+    assert not starts(f"{logs}/large/base/seed0/short.log")
+    assert starts(f"{logs}/small/base/seed0/short.log")
 
 
 def test_other_rules_and_studies_without_a_budget_are_free(budget, monkeypatch):

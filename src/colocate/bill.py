@@ -3,8 +3,9 @@
     python -m colocate.bill --configfile config/config.yaml config/x.yaml      (make plan CONFIG="...")
 
 No GPU, no weights: Snakemake says by a dry run which jobs are left, the config what each has to do (colocate.work), the
-rates how long that takes (data/rates.yaml), and benchmark tables of earlier runs of the study correct them, rule by
-rule. Good to a factor of about two before anything was measured. Queues, failures and people's time are not in it.
+rates how long that takes (data/rates.yaml), and benchmark tables of earlier runs of the study correct them, job by job
+(colocate.earlier). Good to a factor of about two before anything was measured. Queues, failures and people's time are
+not in it.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import yaml
 
 from colocate import config as configuration
 from colocate import files, needs, plan, settling, work
+from colocate.earlier import Earlier
 from colocate.errors import InputError
 from colocate.prices import hourly
 
@@ -46,16 +48,12 @@ class Line:
 
 def lines(jobs: Iterable[dict], config: dict, logs: Path = Path("logs")) -> list[Line]:
     """The bill of jobs [{"rule", "wildcards"}] of a study's merged config."""
-    device, prices = plan.device_of(config), config["prices"]
-    factors: dict[str, float] = {}
+    before, prices = Earlier(config, logs), config["prices"]
     found = []
     for job in jobs:
         rule, wildcards = job["rule"], job["wildcards"]
-        if rule not in factors:
-            measured = plan.measured_seconds(logs / config["study"] / rule)
-            factors[rule] = 1.0 if measured is None else measured / plan.modelled_seconds(rule, config, device)
-        seconds = factors[rule] * plan.modelled_seconds(rule, config, device, wildcards)
-        on_gpu = device == "cuda" and rule in plan.MODEL_RULES
+        seconds = before.seconds(rule, wildcards)
+        on_gpu = before.device == "cuda" and rule in plan.MODEL_RULES
         cost = seconds / 3600 * hourly(prices, on_gpu, config["threads"] if rule in plan.MODEL_RULES else 1)
         found.append(Line(rule, plan.stage_of(rule), wildcards, tokens(rule, config, wildcards), seconds, on_gpu, cost))
     return found
@@ -97,7 +95,7 @@ def disk(bill: list[Line], config: dict) -> dict[str, float]:
         if line.rule in ("fetch_model", "prepare_model"):
             kept["models"] += plan.parameters(model["geometry"]) * 2
         elif line.rule == "train_arm":
-            kept["adapters"] += 4 * trained_parameters(config, line.job)
+            kept["adapters"] += 4 * needs.trained_parameters(config, line.job)
         elif line.rule == "evaluate_arm":
             kept["evaluations"] += work.items_of(config["benchmarks"][line.job["benchmark"]]) * ITEM_BYTES
     return {what: size for what, size in kept.items() if size}
@@ -108,20 +106,6 @@ def check_room(jobs: Iterable[dict], config: dict) -> None:
     sizes = disk(lines(jobs, config), config)
     models = sizes.pop("models", 0.0)
     files.check_room({"resources": models, "results": sum(sizes.values())})
-
-
-def trained_parameters(config: dict, job: dict) -> float:
-    """Parameters that an arm trains, about: all, or LoRA of the config's rank on the layers that its rule chooses."""
-    entry = config["arms"][job["arm"]]
-    if entry.get("full"):
-        return plan.parameters(config["models"][job["model"]]["geometry"])
-    if "budget" in entry:
-        return trained_parameters(config, job | {"arm": entry["budget"].removeprefix("match ")})
-    shape, rank = config["models"][job["model"]]["geometry"], entry.get("rank", config["training"]["lora"]["rank"])
-    layers, _ = needs.adapted("train_arm", config, job, shape["n_layers"])
-    heads = (shape["n_heads"] + 2 * shape["n_kv_heads"]) * shape["head_dim"]
-    per_rank = 2 * shape["hidden"] + heads + 2 * shape["n_heads"] * shape["head_dim"]
-    return layers * rank * (per_rank + 3 * (shape["hidden"] + shape["ffn"])) * ("lora" in entry)
 
 
 # ---------------------------------------------------------------------------------------------------------------- text

@@ -15,9 +15,17 @@ H + 2 K heads of dimension d, L layers (checked against measured peaks by benchm
     profiles of pairs     t (L D b + 3 F b + 16 D)                             every layer's state is kept
     RoPE on the output    N M V (8 + 8) + N T (4 L D + 24 F)                   N windows, M = T - 16, both signs
     RoPE local            t (8 L D + 12 F)
-    training              t l (12 D + 3 (H + 2 K) d + 8 F) b + t V (b + 8) + 16 n + kept prefix
-                          l adapted layers and those above, n trained parameters: value, gradient, two moments
-                          (of a full fine-tune every parameter)
+    training              t l A + t m B + t s V (b + 8) + 16 n + kept prefix; on CPUs 4 t m O b more
+                          l layers from the first adapted one on, m with LoRA; s the share of tokens with a label;
+                          n trained parameters: value, gradient, two moments (of a full fine-tune every parameter)
+         A = 8 D + 8 (H + K) d + 3 F b    kept of a frozen layer: inputs of both norms in float32; q, k, v and output
+                          of attention (float32 on CPUs; on cards 4 H d b, since a mask repeats keys and values); gate,
+                          its activation, up
+         B, O             input features (once where maps share an input; each and a mask with dropout) and output
+                          features of a layer's maps with LoRA. Inputs are kept for LoRA alone: a frozen map needs none.
+                          O: glibc's heap keeps holes of the freed results of LoRA, which rows of other lengths do not
+                          fit into (where each block is given back, they are gone). In bfloat16 oneDNN besides keeps
+                          kernels of every row length (KERNELS)
     evaluation            t (2 K d L b + 2 F b + 8 D) + 8 N V + 4 c D V        N positions whose logits are made; on
                           cards t is batch_tokens, on CPUs keys and values count only where answers are written;
                           c float32 copies of the head: of one in another dtype 1, on CPUs 2; on CPUs oneDNN's too
@@ -30,7 +38,7 @@ import copy
 import math
 from dataclasses import dataclass
 
-from colocate import plan, work
+from colocate import layer_sets, plan, work
 from colocate.profiles import METRICS
 
 MIB = 2**20
@@ -38,7 +46,7 @@ BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "nf4": 0.56}
 # Python, torch, transformers and what a stage imports beside them, its kernels included; unit MiB.
 LIBRARIES = {
     "profile": {"float32": 480, "bfloat16": 500},
-    "train": {"float32": 550, "bfloat16": 900},
+    "train": {"float32": 550, "bfloat16": 560},
     "evaluate": {"float32": 520, "bfloat16": 540},
 }
 TIED = 3072  # up to this hidden size most families use the embedding as head; the config does not say
@@ -54,6 +62,12 @@ FIRST_POSITION = 16
 WINDOWS = {"output": 7, "removal": 12, "fisher": 4, "local": 24}
 ANSWER_POSITIONS = 10  # of a row whose logits are made
 TRAINING_RULES = ("train_arm", "gain_layer", "tune_arm")
+PARTS = ("lora", "garfa", "temperature")
+LABELS = {"builtin": 0.25}  # share of a row's tokens that are answers, by kind of mixture
+HOLES = 4  # results of LoRA that the heap keeps holes of
+# MiB of oneDNN's kernels for products in bfloat16, one of each length of row: its cache (1024 of them) is full after so
+# many rows.
+KERNELS, ROWS = 850, 24
 # MiB and minutes of jobs without a model.
 LIGHT = {
     "fetch_model": (2000, 240),
@@ -100,6 +114,8 @@ def memory(rule: str, config: dict, job: dict, dtype: str | None = None) -> Memo
     )
     libraries = LIBRARIES[stage]["float32" if dtype == "float32" else "bfloat16"] + TOKENIZER * shape["vocab"] / MIB
     pooled = _pooled(rule, config, job, shape) / MIB if stage == "profile" else 0.0
+    if stage == "train" and dtype != "float32" and not on_gpu:
+        libraries += KERNELS * min(1.0, work.training_tokens(rule, config) / (ROWS * config["training"]["max_length"]))
     if on_gpu:
         return Memory(libraries + CUDA + file + pooled, weights + todo / MIB)
     if dtype == stored:
@@ -157,21 +173,63 @@ def _one_profile(entry: dict, shape: dict, b: float, on_gpu: bool) -> float:
 
 
 def _training(rule: str, config: dict, job: dict, shape: dict, dtype: str, on_gpu: bool) -> float:
-    training, b = config["training"], BYTES[dtype]
+    training, b, full = config["training"], BYTES[dtype], _is_full(config, job)
     hidden, ffn, vocab, n_layers = (shape[key] for key in ("hidden", "ffn", "vocab", "n_layers"))
-    heads = (shape["n_heads"] + 2 * shape["n_kv_heads"]) * shape["head_dim"]
-    layers, above = adapted(rule, config, job, n_layers)
-    per_rank = 2 * (2 * hidden + heads) + 3 * (hidden + ffn)  # in + out of the seven linear maps, about
-    trained = layers * training["lora"]["rank"] * per_rank
+    query, key = (shape[heads] * shape["head_dim"] for heads in ("n_heads", "n_kv_heads"))
+    lora, above = (n_layers, n_layers) if full else adapted(rule, config, job, n_layers)
+    entry = training["lora"] | config["arms"].get(job.get("arm"), {})
+    maps = {name: size for name, size in _maps(shape).items() if full or name in entry["targets"]}
+    if entry["dropout"]:  # every map reads a copy of its own, and keeps what was dropped
+        kept = sum((b + 1) * size for _, size, _ in maps.values())
+    else:
+        kept = sum({read: b * size for read, size, _ in maps.values()}.values())
+    attention = 4 * query * b if on_gpu else 8 * (query + key)
     tokens = training["max_length"]
+    work_of_a_row = tokens * (above * (8 * hidden + attention + 3 * ffn * b) + lora * kept)
+    if not on_gpu and not full:
+        work_of_a_row += HOLES * tokens * lora * sum(size for _, _, size in maps.values()) * b
+    logits = tokens * _labels(config) * vocab * (b + 8)
     # In 32 bits: gradient and two moments; of weights in bfloat16 also the copy that the optimizer works on.
-    bytes_trained = 16
-    if _is_full(config, job):
-        trained, bytes_trained = plan.parameters(shape), 12 if dtype == "float32" else 16
-    activations = tokens * above * (12 * hidden + 3 * heads + 8 * ffn) * b
-    kept = training["max_tokens"] / training["epochs"] + 2 * training["heldout_examples"] * work.EXAMPLE_TOKENS
-    prefix = min(training["prefix_cache_gib"] * 2**30, kept * hidden * b) * (above < n_layers)
-    return activations + tokens * vocab * (b + 8) + bytes_trained * trained + (0 if on_gpu else prefix)
+    state = (12 if full and dtype == "float32" else 16) * trained_parameters(config, job)
+    seen_again = training["max_tokens"] / training["epochs"] + 2 * training["heldout_examples"] * work.EXAMPLE_TOKENS
+    prefix = min(training["prefix_cache_gib"] * 2**30, seen_again * hidden * b) * (above < n_layers)
+    return work_of_a_row + logits + state + (0 if on_gpu else prefix)
+
+
+def _maps(shape: dict) -> dict[str, tuple[str, int, int]]:
+    """{linear map of a layer: (what it reads, input features, output features)}."""
+    hidden, ffn = shape["hidden"], shape["ffn"]
+    query, key = (shape[heads] * shape["head_dim"] for heads in ("n_heads", "n_kv_heads"))
+    return {
+        "q_proj": ("first norm", hidden, query),
+        "k_proj": ("first norm", hidden, key),
+        "v_proj": ("first norm", hidden, key),
+        "o_proj": ("attention", query, hidden),
+        "gate_proj": ("second norm", hidden, ffn),
+        "up_proj": ("second norm", hidden, ffn),
+        "down_proj": ("activation", ffn, hidden),
+    }
+
+
+def _labels(config: dict) -> float:
+    """Share of the tokens of a row that are answers, whose logits are made: all, of data that nothing is known of."""
+    return max(LABELS.get(source["kind"], 1.0) for source in config["mixture"]["sources"])
+
+
+def trained_parameters(config: dict, job: dict) -> float:
+    """Parameters that an arm trains, about: all, or LoRA of the config's rank on the layers that its rule chooses.
+
+    Of a job without an arm (layer gain): LoRA on all layers.
+    """
+    shape, entry = config["models"][job["model"]]["geometry"], config["arms"].get(job.get("arm"), {"lora": ""})
+    if entry.get("full"):
+        return plan.parameters(shape)
+    if "budget" in entry:
+        return trained_parameters(config, job | {"arm": entry["budget"].removeprefix("match ")})
+    lora = config["training"]["lora"] | entry
+    layers, _ = adapted("train_arm", config, job, shape["n_layers"])
+    of_rank_1 = sum(into + out for name, (_, into, out) in _maps(shape).items() if name in lora["targets"])
+    return layers * lora["rank"] * of_rank_1
 
 
 def _is_full(config: dict, job: dict) -> bool:
@@ -180,29 +238,23 @@ def _is_full(config: dict, job: dict) -> bool:
 
 
 def adapted(rule: str, config: dict, job: dict, n_layers: int) -> tuple[int, int]:
-    """(layers with LoRA, layers from the first of them on) of a job, the most that its rules allow."""
+    """(layers with LoRA, layers from the first adapted one on) of a job, the most that its rules allow."""
     if rule == "gain_layer" or "arm" not in job:
         return n_layers, n_layers
     entry = config["arms"][job["arm"]]
-    sets = [config["layer_sets"][entry[part]] for part in ("lora", "garfa", "temperature") if part in entry]
-    first = min((_first(rule_, n_layers) for rule_ in sets), default=0)
-    lora = config["layer_sets"].get(entry.get("lora"), {})
-    size = next((lora[key] for key in ("top", "bottom", "random", "spaced") if key in lora), n_layers - first)
-    return min(n_layers, round(size * n_layers) if size < 1 else int(size)), n_layers - first
+    sets = {part: _most(config["layer_sets"][entry[part]], n_layers) for part in PARTS if part in entry}
+    return sets.get("lora", (0, 0))[0], n_layers - min((first for _, first in sets.values()), default=0)
 
 
-def _first(rule: dict, n_layers: int) -> int:
-    """The lowest layer that a layer set's rule can choose."""
-    if "depth" in rule:
-        return round(rule["depth"][0] * n_layers)
-    if "layers" in rule:
-        return min(rule["layers"])
-    if "segments" in rule:
-        return rule["segments"].index("1") * n_layers // 5
-    if "window" in rule:
-        start = rule["window"][0]
-        return int(start * n_layers if start < 1 else start)
-    return 0
+def _most(rule: dict, n_layers: int) -> tuple[int, int]:
+    """(number of layers, lowest layer) of a layer set: what its rule says, or the most that it can choose."""
+    for key in ("top", "bottom", "random"):
+        if key in rule:
+            return layer_sets.count(rule[key], n_layers), 0
+    if "union" in rule or "minus" in rule or "shift" in rule:
+        return n_layers, 0
+    layers = layer_sets.select("", rule, n_layers)
+    return len(layers), layers[0]
 
 
 def _evaluation(rule: str, config: dict, job: dict, shape: dict, dtype: str, on_gpu: bool) -> float:

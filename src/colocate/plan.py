@@ -140,13 +140,16 @@ def wall_seconds(jobs: dict[str, float], seconds: dict[str, float], slots: dict[
 
 def measured_seconds(folder: Path) -> float | None:
     """Mean of column `s` over a rule's benchmark tables, FOLDER.tsv and all below FOLDER; None if there are none."""
-    values = []
-    for path in [*folder.rglob("*.tsv"), *folder.parent.glob(f"{folder.name}.tsv")]:
-        with path.open(encoding="utf-8", newline="") as file:
-            values += [
-                float(row["s"]) for row in csv.DictReader(file, delimiter="\t") if row.get("s", "-") not in ("-", "NA")
-            ]
+    paths = [*folder.rglob("*.tsv"), *folder.parent.glob(f"{folder.name}.tsv")]
+    values = [seconds for path in paths for seconds in table_seconds(path)]
     return sum(values) / len(values) if values else None
+
+
+def table_seconds(path: Path) -> list[float]:
+    """Column `s` of a benchmark table; a job that was too short to be measured has none."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file, delimiter="\t")
+        return [float(row["s"]) for row in rows if row.get("s", "-") not in ("-", "NA")]
 
 
 def device_of(config: dict) -> str:
@@ -222,12 +225,3 @@ def forecast(config: dict) -> dict[str, dict]:
     kinds = ("cuda", "float32", "bfloat16")
     expected = {rule: {kind: modelled_seconds(rule, config, kind) for kind in kinds} for rule in rules}
     return {"expected": expected, "stages": {rule: stage_of(rule) for rule in rules}}
-
-
-def expected_costs(config: dict) -> dict[str, float]:
-    """{model rule: estimated cost of one job}, by earlier runs where there are any: what a budget is held against."""
-    found = estimate(dict.fromkeys(MODEL_RULES, 1), config)
-    return {
-        rule: seconds / 3600 * hourly(config["prices"], found.cuda, config["threads"])
-        for rule, seconds in found.seconds.items()
-    }

@@ -160,7 +160,7 @@ class Job:
         self.progress = ProgressBar(self.label, self.terminal)
         self.budget = contextlib.ExitStack()
         try:
-            self.budget.enter_context(spending.within(self.name))
+            self.budget.enter_context(spending.within(self.name, self.log_file))
         except InputError as refused:
             self._say(str(refused))
             raise SystemExit(1) from None

@@ -3,7 +3,8 @@
 Claims about accuracy, in points: the smallest difference that the study can show (colocate.statistics.power), from the
 variance that an earlier run found (statistics/power.csv), or before one from its a-priori formula; with k' instead of
 k seeds it is sqrt(k / k') times as large. More seeds are asked for first; where MOST of them do not do, more items.
-Other claims: the gates of data/published/claims.csv (seeds, draws), and for claims about models at least FAMILIES.
+Then every claim of data/published/claims.csv: what the study lacks and has of what it asks for, what only a run can
+tell (statistics.claim_needs), and the verdict of an earlier run.
 """
 
 import csv
@@ -13,7 +14,6 @@ from colocate import work
 
 CLAIMS = Path(__file__).resolve().parents[2] / "data/published/claims.csv"
 MOST = 30  # seeds that anybody would run
-FAMILIES = 6
 
 
 def text(config: dict, per_seed: dict[str, tuple[float, float]]) -> list[str]:
@@ -28,10 +28,8 @@ def text(config: dict, per_seed: dict[str, tuple[float, float]]) -> list[str]:
     for (size, benchmark), names in sorted(groups.items(), reverse=True):
         said.append(f"  {size:g} points on {benchmark} ({'; '.join(names)})")
         said += [f"    {line}" for line in _points(config, size, benchmark, per_seed)]
-    for claim in claims:
-        if claim["unit"] != "points" and (line := _gates(config, claim, per_seed)):
-            said.append(f"  {claim['claim']}: {line}")
-    return said
+    said += ["", "What each claim asks of this study"]
+    return said + [f"  {claim['claim']}: {_needs(config, claim, per_seed)}" for claim in claims]
 
 
 def _benchmark(claim: dict, config: dict) -> str:
@@ -94,17 +92,34 @@ def _with_seeds(config: dict, model: str, benchmark: str, seeds: int) -> float:
     return smallest_effect(config, model, benchmark, seeds)[0]
 
 
-def _gates(config: dict, claim: dict, per_seed: dict) -> str:
-    """What a claim that is not about points asks for and the study has not; empty if nothing is known to be missing."""
-    lacking = []
-    for gate in claim["gates"].split(";"):
-        name, _, least = gate.partition(":")
-        if name == "seeds" and len(config["seeds"]) < int(least):
-            more = int(least) - len(config["seeds"])
-            hours = sum(values[0] for values in per_seed.values())
-            cost = sum(values[1] for values in per_seed.values())
-            price = f", {more * hours:.1f} hours and {more * cost:.2g} {config['prices']['currency']} more"
-            lacking.append(f"{least} seeds" + price * bool(per_seed))
-    if claim["family"] == "models" and len(config["select"]["models"]) < FAMILIES:
-        lacking.append(f"at least {FAMILIES} model families (here {len(config['select']['models'])})")
-    return "; ".join(lacking)
+def _needs(config: dict, claim: dict, per_seed: dict) -> str:
+    """What a claim asks for: lacking (with the price of more seeds), there, left to a run; and an earlier verdict."""
+    from colocate.statistics import claim_needs
+
+    parts = claim_needs.of_claim(claim, config)
+    lacking = [part.text + _price(config, part.seeds, per_seed) for part in parts if not part.there]
+    have = [part.text for part in parts if part.there]
+    said = ["lacks " + "; ".join(lacking)] if lacking else ["lacks nothing"]
+    said += ["Has " + "; ".join(have)] if have else []
+    decided = claim_needs.decided_by_a_run(claim)
+    said += ["A run decides: " + "; ".join(decided)] if decided else []
+    return ". ".join([*said, *_verdicts(config, claim)])
+
+
+def _price(config: dict, seeds: int, per_seed: dict) -> str:
+    if not seeds or not per_seed:
+        return ""
+    hours, cost = (sum(values[place] for values in per_seed.values()) for place in (0, 1))
+    return f", {seeds * hours:.1f} hours and {seeds * cost:.2g} {config['prices']['currency']} more"
+
+
+def _verdicts(config: dict, claim: dict) -> list[str]:
+    """What an earlier run of the study found, of each model, or of the study as a whole."""
+    study, found = Path("results") / config["study"], []
+    places = {model: study / model / "statistics/claims.csv" for model in config["select"]["models"]}
+    for name, path in ({"all": study / "across_claims.csv"} | places).items():
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = [row for row in csv.DictReader(file) if row["claim"] == claim["claim"]]
+            found += [f"{name}: {row['verdict']}" for row in rows if row["scope"] == "conceptual"]
+    return ["Earlier run: " + "; ".join(found)] if found else []

@@ -3,10 +3,10 @@
     spent   run records of finished jobs, each at the config's prices
     runs    the estimate of every job that is running; each holds a lock on a note of its own, so that the note of a job
             that was killed counts no more
-    it      its own estimate
+    it      its own estimate: by rule, model and kind (benchmark, profile, arm), which the name of its log says
 
-The workflow says all this in the variable COLOCATE_BUDGET (`describe`); without it nothing is checked. Light, and it
-knows no rates: jobs import it, and a new rate must not rerun them.
+The workflow says all this in the variable COLOCATE_BUDGET (`describe`), as one number a kind however many jobs there
+are; without it nothing is checked. Light, and it knows no rates: jobs import it, and a new rate must not rerun them.
 """
 
 import contextlib
@@ -23,8 +23,11 @@ from colocate.errors import InputError
 VARIABLE = "COLOCATE_BUDGET"
 
 
-def describe(study: str, limit: float, prices: dict, expected: dict[str, float], models: list[str]) -> str:
-    """The variable's value. expected: {rule: estimated cost of one job}; models: whose records count."""
+def describe(study: str, limit: float, prices: dict, expected: dict[str, dict], models: list[str]) -> str:
+    """The variable's value. expected: {rule: {model: {kind: cost of one job}}}, of earlier.Earlier.costs.
+
+    models: whose records count.
+    """
     folders = [f"results/{study}", *(f"resources/models/{model}.run.json" for model in models)]
     return json.dumps(
         {
@@ -33,8 +36,25 @@ def describe(study: str, limit: float, prices: dict, expected: dict[str, float],
             "expected": expected,
             "records": folders,
             "notes": f"scratch/{study}/.budget",
+            "logs": f"logs/{study}",
         }
     )
+
+
+def expected(budget: dict, rule: str, log: Path | None) -> float | None:
+    """Estimate of the job with this log file, logs/{study}/{rule}/{model}/.../*.log; None for rules without one.
+
+    A job whose log does not say model or kind counts as the most expensive one that it can be.
+    """
+    models = budget["expected"].get(rule)
+    if models is None:
+        return None
+    below = Path(budget["logs"]) / rule
+    parts = log.relative_to(below).with_suffix("").parts if log is not None and log.is_relative_to(below) else ()
+    kinds = models.get(parts[0]) if parts else None
+    if kinds is None:
+        return max(kinds[""] for kinds in models.values())
+    return next((kinds[part] for part in reversed(parts[1:]) if part in kinds), kinds[""])
 
 
 def spent(folders: list[str], prices: dict) -> float:
@@ -50,12 +70,12 @@ def spent(folders: list[str], prices: dict) -> float:
 
 
 @contextlib.contextmanager
-def within(rule: str) -> Iterator[None]:
+def within(rule: str, log: Path | None = None) -> Iterator[None]:
     """Hold room for one job of `rule` in the budget as long as it runs. InputError if there is not enough."""
     said = os.environ.get(VARIABLE)
     budget = json.loads(said) if said else {}
-    expected = budget.get("expected", {}).get(rule)
-    if expected is None:
+    this = expected(budget, rule, log) if budget else None
+    if this is None:
         yield
         return
     folder = Path(budget["notes"])
@@ -64,16 +84,16 @@ def within(rule: str) -> Iterator[None]:
     with (folder / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done, running = spent(budget["records"], budget["prices"]), _running(folder)
-        if done + running + expected > budget["limit"]:
+        if done + running + this > budget["limit"]:
             currency = budget["prices"]["currency"]
             raise InputError(
                 f"budget: finished jobs cost {done:.4g} {currency}, running ones about {running:.4g}, this one about "
-                f"{expected:.4g}: more than budget.cost {budget['limit']:g}. What is finished is kept; raise "
+                f"{this:.4g}: more than budget.cost {budget['limit']:g}. What is finished is kept; raise "
                 "budget.cost, or select less"
             )
         held = note.open("w")
         fcntl.flock(held, fcntl.LOCK_EX)
-        held.write(str(expected))
+        held.write(str(this))
         held.flush()
     try:
         yield

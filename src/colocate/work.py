@@ -87,10 +87,15 @@ def of_job(rule: str, config: dict, model: dict, job: dict | None = None) -> lis
 
 def _training(rule: str, config: dict) -> Work:
     """Training tokens of one job, and those of its held-out losses: before and after, and of an arm also on test."""
-    training = config["training"]
-    tokens = {"train_arm": training, "gain_layer": config["gain"], "tune_arm": training["tuning"]}[rule]["max_tokens"]
-    heldout = 2 * (2 if rule == "train_arm" else 1) * training["heldout_examples"] * EXAMPLE_TOKENS
+    tokens = training_tokens(rule, config)
+    heldout = 2 * (2 if rule == "train_arm" else 1) * config["training"]["heldout_examples"] * EXAMPLE_TOKENS
     return Work(tokens + heldout, BACKWARD * tokens + heldout)
+
+
+def training_tokens(rule: str, config: dict) -> int:
+    """Tokens that a job of a training rule trains on, all epochs together."""
+    training = config["training"]
+    return {"train_arm": training, "gain_layer": config["gain"], "tune_arm": training["tuning"]}[rule]["max_tokens"]
 
 
 def profile(config: dict, entry: dict, n_layers: int) -> Work:

@@ -1,6 +1,7 @@
 """What jobs ask for, known before anything is loaded: memory, time and card (colocate.needs)."""
 
 from colocate import needs, rates, spending
+from colocate.earlier import Earlier
 
 
 @functools.cache
@@ -43,5 +44,5 @@ check_cards()
 if STUDY["budget"]["cost"]:
     # In the environment and not in the command, so that a new limit or a new rate reruns nothing.
     os.environ[spending.VARIABLE] = spending.describe(
-        STUDY["study"], STUDY["budget"]["cost"], STUDY["prices"], plan.expected_costs(STUDY), SELECT["models"]
+        STUDY["study"], STUDY["budget"]["cost"], STUDY["prices"], Earlier(STUDY).costs(), SELECT["models"]
     )
