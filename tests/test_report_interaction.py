@@ -100,6 +100,10 @@ def test_every_chart_is_drawn_inside_its_place(chromium, whole_page, width):
                 t.getBoundingClientRect()]).filter(([, b]) => b.left < room.left - 1 || b.right > room.right + 1)
                 .map(([text]) => text)"""
         assert chromium.execute_script(script, chart) == [], f"{name}: cut off"
+        # Every colour is one of the page's own, which follow the reader's scheme, or of the scale by depth.
+        script = """return [...arguments[0].querySelectorAll('path')].flatMap(x => ['fill', 'stroke'].map(
+            name => x.getAttribute(name))).filter(x => x && !/^var\\(--|none|transparent|url|^rgb/.test(x))"""
+        assert chromium.execute_script(script, chart) == [], f"{name}: a colour of its own"
 
 
 def test_a_chart_follows_the_width_of_the_window(chromium, whole_page):
@@ -223,7 +227,7 @@ def test_an_arm_is_chosen_with_the_keyboard_alone(opened):
 
 def number(cell: str) -> float:
     """The first number of a cell as a reader takes it, in seconds, joules and so on; nothing is less than anything."""
-    found = re.search(r"([−-]?)([\d,]*\.?\d+)(?: ?× ?10([−-]?\d+))?\s*([A-Za-z]*)", cell.replace("\u2060", ""))
+    found = re.search(r"([−-]?)([\d,]*\.?\d+)(?:\s×\s10\^?([−-]?\d+))?\s*([A-Za-z]*)", cell.replace("\u2060", ""))
     if not found:
         return float("-inf")
     sign, digits, power, unit = found.groups()

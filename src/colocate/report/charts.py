@@ -49,8 +49,9 @@ CONFIG = {
     },
     "axisX": {"labelFlush": False, "labelSeparation": 6, "titleAnchor": "end"},  # beside long names there is no middle
     "legend": {
-        **dict.fromkeys(("labelColor", "titleColor"), "var(--ink)"),
+        **dict.fromkeys(("labelColor", "titleColor", "symbolBaseFillColor", "symbolBaseStrokeColor"), "var(--ink)"),
         **{"labelFontSize": 12, "titleFontSize": 12, "labelLimit": 320, "orient": "bottom"},
+        "gradientStrokeColor": "var(--grid)",
         "columns": {"expr": "width < 480 ? 1 : 3"},  # a phone has room for one
     },
 }
