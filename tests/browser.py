@@ -73,6 +73,12 @@ def wait_for(driver, script: str, seconds: float = 20.0):
     raise AssertionError(f"never true within {seconds:.0f} s: {script}")
 
 
+def open_everything(driver) -> None:
+    """Open all that is folded, and wait until the charts in it are drawn."""
+    driver.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    wait_for(driver, "return [...document.querySelectorAll('.chart')].every(x => x.dataset.drawn === 'yes')", 60)
+
+
 def screenshot(driver, path: Path) -> None:
     """The whole page as a PNG image."""
     import base64

@@ -40,6 +40,22 @@ def mixture(tmp_path_factory) -> dict[str, Path]:
     return write_mixture(tmp_path_factory.mktemp("mixture"))
 
 
+@pytest.fixture(scope="session")
+def whole_study(tmp_path_factory) -> Path:
+    """The synthetic study with all that a page can hold (see item_level.make_study); not to be changed."""
+    from item_level import make_study
+
+    return make_study(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="session")
+def whole_page(whole_study) -> Path:
+    """Its report."""
+    from item_level import write_page
+
+    return write_page(whole_study, "page")
+
+
 @pytest.fixture(scope="module")
 def one_thread():
     """Bit-equal results need one order of summation."""

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 import synthetic
-from colocate import pairs
+from colocate import pairs, report
 from colocate.evaluation.items import COLUMNS
 from colocate.files import read_json, write_parquet
+from colocate.results import load_inputs
 
 ROOT = Path(__file__).resolve().parents[1]
 PAIRS = ROOT / "data/pairs/tasks.jsonl"
@@ -33,6 +34,27 @@ HOSTILE = {
     "controls": "\x00\x07\x1b[31m\ufeff\u200b",
     "huge": "</td>" * 2_000_000,
 }
+
+
+def make_study(root: Path) -> Path:
+    """The synthetic study with all that a page can hold: figures and their tables, items, a profile of every pair."""
+    study = synthetic.make_study(root)
+    folder = study / synthetic.MODEL
+    synthetic.draw_figures(folder, load_inputs(folder, select=SELECT), kinds=("svg",))
+    write_pair_profiles(folder)
+    path = folder / "profiles/sensitivity_all.items.parquet"
+    table = pd.read_parquet(path)
+    missing, faint = table["item"].unique()[:2]  # neither a dash nor a power of ten may spoil the order of a column
+    table["value"] *= np.where(table["item"] == faint, 1e-7, 1)
+    write_parquet(path, table[table["item"] != missing])
+    write_items(folder)
+    return study
+
+
+def write_page(study: Path, name: str) -> Path:
+    out = study.parents[1] / f"reports/{name}.html"
+    report.write_report(study, {synthetic.MODEL: SELECT}, out, config=CONFIG)
+    return out
 
 
 def item(benchmark: str, number: int) -> str:

@@ -68,13 +68,13 @@ def make_study(root: Path) -> Path:
     return study
 
 
-def draw_figures(folder: Path, inputs: dict, note: str = "") -> None:
-    """Every figure of a model's folder, in all its forms."""
+def draw_figures(folder: Path, inputs: dict, note: str = "", kinds: tuple[str, ...] = ("svg", "pdf")) -> None:
+    """Every figure of a model's folder with its table, in these forms."""
     from colocate import figures
 
     for name in figures.FIGURES:
         drawn = figures.draw(name, inputs, note)
-        for kind in ("svg", "pdf"):
+        for kind in kinds:
             figures.save(drawn, folder / f"figures/{name}.{kind}")
         write_csv(folder / f"figures/{name}.csv", figures.table(name, inputs))
 

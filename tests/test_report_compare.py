@@ -129,7 +129,9 @@ def test_the_coefficients_can_be_explored(chromium, axe, root, width):
     chromium.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
     points = "return document.querySelectorAll('.chart svg .mark-symbol path').length"
     assert browser.wait_for(chromium, points) == len(SHIFT) + 1  # and their mean
-    choice = "const s = document.querySelector('.chart select'); s.value = 'qwen'; s.dispatchEvent(new Event('change'))"
+    choice = (
+        "const s = document.querySelector('.choice select'); s.value = 'qwen'; s.dispatchEvent(new Event('change'))"
+    )
     chromium.execute_script(choice)
     assert browser.wait_for(chromium, points.replace("length", "length == 2")) is True
     assert violations(chromium, axe) == []

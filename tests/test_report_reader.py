@@ -1,8 +1,8 @@
 """The report as a reader meets it, item level and pairs included: each interaction works, an accessibility checker
-finds nothing, print holds everything, and hostile output of a model does no harm.
+finds nothing, and hostile output of a model does no harm.
 """
 
-import base64
+import shutil
 
 import pytest
 
@@ -10,41 +10,25 @@ import browser
 import item_level
 import synthetic
 from axe import violations
-from colocate import figures, report
-from colocate.results import load_inputs
+from colocate import figures
+from colocate.report import charts
 
 pytestmark = browser.needs_chromium
+CHARTS = len(charts.CHARTS.keys() & figures.FIGURES.keys())
 SIZE_LIMIT = 6_000_000  # bytes of the page of a study such as the default one
-OPEN_ALL = "document.querySelectorAll('details').forEach(d => d.open = true)"
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    folder = synthetic.make_study(tmp_path_factory.mktemp("reader"))
-    inputs = load_inputs(folder / synthetic.MODEL, select=item_level.SELECT)
-    for name in figures.FIGURES:
-        figures.save(figures.draw(name, inputs), folder / synthetic.MODEL / f"figures/{name}.svg")
-    item_level.write_pair_profiles(folder / synthetic.MODEL)
-    return folder
-
-
-def write(study, name):
-    out = study.parents[1] / f"reports/{name}.html"
-    report.write_report(study, {synthetic.MODEL: item_level.SELECT}, out, config=item_level.CONFIG)
-    return out
+def page(whole_page):
+    return whole_page
 
 
 @pytest.fixture(scope="module")
-def page(study):
-    item_level.write_items(study / synthetic.MODEL)
-    return write(study, "page")
-
-
-@pytest.fixture(scope="module")
-def hostile(study, page):
+def hostile(whole_study, tmp_path_factory):
     """The same study, whose model and data set wrote the worst that is known."""
+    study = shutil.copytree(whole_study, tmp_path_factory.mktemp("hostile") / "results" / whole_study.name)
     item_level.write_items(study / synthetic.MODEL, item_level.HOSTILE)
-    return write(study, "hostile")
+    return item_level.write_page(study, "hostile")
 
 
 def quiet(driver) -> None:
@@ -58,7 +42,8 @@ def quiet(driver) -> None:
 @pytest.mark.parametrize("width", browser.WIDTHS)
 def test_everything_opened_fits_and_is_accessible(chromium, page, axe, width, scheme, tmp_path):
     browser.visit(chromium, page, browser.WIDTHS[width], scheme=scheme)
-    chromium.execute_script(OPEN_ALL)
+    browser.open_everything(chromium)
+    assert len(chromium.find_elements("css selector", ".chart svg")) == CHARTS
     quiet(chromium)
     browser.screenshot(chromium, tmp_path / f"{width}-{scheme}.png")
     assert violations(chromium, axe) == []
@@ -75,7 +60,7 @@ def test_the_checker_finds_what_is_wrong(chromium, axe, tmp_path):
 
 def test_pairs_are_searched_by_all_words(chromium, page):
     browser.visit(chromium, page)
-    chromium.execute_script(OPEN_ALL)
+    browser.open_everything(chromium)
     shown = "return [...document.querySelectorAll('details.pairs tbody tr')].map(row => row.textContent)"
     everything = chromium.execute_script(shown)
     assert len(everything) > 100
@@ -100,8 +85,7 @@ def choose(driver, **values) -> tuple[int, list]:
     return number, form.find_elements("css selector", "tbody tr")
 
 
-def test_any_two_arms_and_a_benchmark_are_chosen(chromium, page, study):
-    item_level.write_items(study / synthetic.MODEL)
+def test_any_two_arms_and_a_benchmark_are_chosen(chromium, page):
     browser.visit(chromium, page)
     gap = "".join
     number, rows = choose(chromium, a="mid_block", b="random", benchmark="mini_math")
@@ -141,34 +125,6 @@ def test_without_scripts_every_table_is_there_and_no_dead_control_is(chromium, p
         chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
-def test_tables_folded_on_screen_stand_open_on_paper(chromium, page):
-    folded = "details:not([open], .explore, .pairs, .differing) :is(table, pre)"
-    shown = f"""return [...document.querySelectorAll('{folded}')]
-        .map(x => x.checkVisibility({{contentVisibilityAuto: true, visibilityProperty: true}}))"""
-    browser.visit(chromium, page, browser.A4)
-    on_screen = chromium.execute_script(shown)
-    browser.visit(chromium, page, browser.A4, media="print")
-    on_paper = chromium.execute_script(shown)
-    assert len(on_screen) == len(on_paper) > 8
-    assert not any(on_screen)
-    assert all(on_paper)
-    assert chromium.execute_script("return document.documentElement.scrollWidth") <= browser.A4
-    assert not chromium.find_element("css selector", "details.pairs table").is_displayed()  # long
-
-
-def test_it_prints_items_and_pairs_within_the_paper(chromium, page):
-    browser.visit(chromium, page, browser.A4, media="print")
-    chromium.execute_script(OPEN_ALL)
-    assert chromium.execute_script("return document.documentElement.scrollWidth") <= browser.A4
-    assert not any(box.is_displayed() for box in chromium.find_elements("css selector", ".controls"))
-    clipped = (
-        """return [...document.querySelectorAll('.tall')].filter(x => x.scrollHeight > x.clientHeight + 1).length"""
-    )
-    assert chromium.execute_script(clipped) == 0
-    pdf = base64.b64decode(chromium.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})["data"])
-    assert pdf.startswith(b"%PDF")
-
-
 def test_the_page_is_bounded_whatever_the_model_wrote(page, hostile):
     assert page.stat().st_size < SIZE_LIMIT
     assert hostile.stat().st_size < SIZE_LIMIT
@@ -177,7 +133,7 @@ def test_the_page_is_bounded_whatever_the_model_wrote(page, hostile):
 @pytest.mark.parametrize("width", ["desk", "phone"])
 def test_hostile_output_is_harmless(chromium, hostile, axe, width):
     browser.visit(chromium, hostile, browser.WIDTHS[width])
-    chromium.execute_script(OPEN_ALL)
+    browser.open_everything(chromium)
     for arm in ("random", "mid_block"):
         choose(chromium, a="base", b=arm)
     quiet(chromium)

@@ -20,13 +20,16 @@ THEME_NAMES = {
 }
 
 
-def specification(name: str, table) -> str | None:
-    """The chart of a figure as JSON that is safe inside a script element; None where it has no chart or no rows."""
+def specification(name: str, table, title: str = "") -> str | None:
+    """The chart of a figure as JSON that is safe inside a script element; None where it has no chart or no rows.
+
+    title    what a screen reader calls the chart
+    """
     if name not in CHARTS or not len(table):
         return None
     spec = CHARTS[name](table).to_dict()
     spec.pop("$schema", None)  # an address: nothing on this page names a host
-    spec["config"] = CONFIG
+    spec |= {"config": CONFIG, "description": title}
     return json.dumps(spec, sort_keys=True, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
 
 
@@ -34,6 +37,7 @@ CONFIG = {
     "background": "transparent",
     "font": "system-ui, sans-serif",
     "view": {"stroke": None},
+    **dict.fromkeys(("area", "bar", "line", "rule"), {"aria": False}),  # what is read out are the dots, each a value
     "axis": {
         **dict.fromkeys(("labelColor", "titleColor"), "var(--ink)"),
         **dict.fromkeys(("domainColor", "tickColor"), "var(--muted)"),
@@ -43,9 +47,12 @@ CONFIG = {
         "titleFontWeight": "normal",
         "labelLimit": 260,
     },
+    "axisX": {"labelFlush": False, "labelSeparation": 6, "titleAnchor": "end"},  # beside long names there is no middle
     "legend": {
-        **dict.fromkeys(("labelColor", "titleColor"), "var(--ink)"),
-        **{"labelFontSize": 12, "titleFontSize": 12, "labelLimit": 320, "orient": "bottom", "columns": 3},
+        **dict.fromkeys(("labelColor", "titleColor", "symbolBaseFillColor", "symbolBaseStrokeColor"), "var(--ink)"),
+        **{"labelFontSize": 12, "titleFontSize": 12, "labelLimit": 320, "orient": "bottom"},
+        "gradientStrokeColor": "var(--grid)",
+        "columns": {"expr": "width < 480 ? 1 : 3"},  # a phone has room for one
     },
 }
 
@@ -73,11 +80,11 @@ def _named(table, column: str):
     return table.assign(**{column: table[column].map(label)})
 
 
-def _menu(names: list[str], words: str):
+def _menu(names: list[str], words: str, name: str = "menu"):
     """A drop-down list of `names`, the first chosen, as a parameter."""
     import altair as alt
 
-    return alt.param("menu", value=names[0], bind=alt.binding_select(options=names, name=f"{words}: "))
+    return alt.param(name, value=names[0], bind=alt.binding_select(options=names, name=f"{words}: "))
 
 
 def _arm_colours(arms: list[str]):
@@ -145,7 +152,7 @@ def correlation(table):
     base = _chart(rows).transform_filter(alt.datum.kind == menu)
     told = [_told("layer", "layer"), _told("sensitivity", "sensitivity"), _told("rope", "RoPE influence")]
     scale = alt.Scale(zero=False)
-    dots = base.mark_circle(size=90, opacity=1).encode(
+    dots = base.mark_circle(size=90, opacity=1, stroke="var(--muted)", strokeWidth=1).encode(
         alt.X("x:Q", title="sensitivity", scale=scale),
         alt.Y("y:Q", title="RoPE influence", scale=scale),
         alt.Color("layer:Q", scale=alt.Scale(scheme="cividis"), title="layer"),
@@ -163,14 +170,14 @@ def specification_curve(table):
     menu = _menu(choices, "Coloured by") if choices else None
     told = [_told("r_s", "rank correlation"), _told("partial_r_s", "given depth"), _told("p_depth", "p given depth")]
     told += [alt.Tooltip(f"{name}:N", title=label(name)) for name in choices]
-    base = _chart(rows)
+    base, title = _chart(rows), "readings, sorted by their rank correlation"
     colour = alt.Color(
         "choice:N", title=None, scale=alt.Scale(range=list(THEME_NAMES.values())[2:] + ["var(--ink)", "var(--muted)"])
     )
     if menu is not None:
         base = base.transform_calculate(choice=f"datum[{menu.name}]").add_params(menu)
     dots = base.mark_circle(size=45, opacity=0.9).encode(
-        alt.X("place:Q", title="readings, sorted by their rank correlation", axis=alt.Axis(grid=False, tickMinStep=1)),
+        alt.X("place:Q", title=title, axis=alt.Axis(grid=False, tickMinStep=1), scale=alt.Scale(nice=False)),
         alt.Y("r_s:Q", title="rank correlation", scale=alt.Scale(domain=[-1, 1])),
         tooltip=told,
     )
@@ -229,16 +236,21 @@ def changes(table):
 
 
 def _lines_of_arms(table, rows: list[dict], kind: str, words: str, x, y):
-    """A line an arm; a menu chooses among the values of the column `kind`, a click in the legend the arms."""
+    """A line an arm; a menu chooses among the values of the column `kind`; another, or a click in the legend, the arm
+    that is seen alone.
+    """
     import altair as alt
 
     menu = _menu(list(dict.fromkeys(row[kind] for row in rows)), words)
-    chosen = alt.selection_point("arms", fields=["arm"], bind="legend")
+    arms, every = list(dict.fromkeys(table["arm"])), "all"
+    clicked = alt.selection_point("arms", fields=["arm"], bind="legend", toggle="true")  # a second click takes it back
+    named = _menu([every, *map(label, arms)], "Arm", "named")  # the legend cannot be reached by keyboard
     lines = _chart(rows).properties(name="arms_by_" + kind).transform_filter(alt.datum[kind] == menu)
-    colours = _arm_colours(list(dict.fromkeys(table["arm"])))
-    shown = alt.condition(chosen, alt.value(1), alt.value(0.08))
-    marked = lines.mark_line(point=alt.OverlayMarkDef(size=28)).add_params(menu, chosen)
-    return marked.encode(x, y.scale(zero=False), colours, opacity=shown)
+    nothing_named = {"and": [{"param": "arms"}, f"named == '{every}'"]}
+    seen = {"or": ["datum.arm == named", {"param": "arms", "empty": False}, nothing_named]}
+    shown = alt.condition(alt.PredicateComposition(seen), alt.value(1), alt.value(0.08))
+    marked = lines.mark_line(point=alt.OverlayMarkDef(size=28)).add_params(menu, named, clicked)
+    return marked.encode(x, y.scale(zero=False), _arm_colours(arms), opacity=shown)
 
 
 def alphas(table):
@@ -276,7 +288,7 @@ def coefficients(table):
     told = [alt.Tooltip(f"{name}:N", title=name) for name in ("model", "family", "attention")]
     told += [_told("n_params", "parameters", ".3~s"), _told("n_layers", "layers"), _told("r_s", "as measured")]
     told += [_told("r_dis", "without item noise"), *_bounds(), _told("p_depth", "p given depth")]
-    title = "rank correlation of sensitivity and RoPE influence, without item noise"
+    title = ["rank correlation of sensitivity and RoPE influence,", "without item noise"]
     scale = alt.Scale(domain=[-1, 1], clamp=True)
     line = base.mark_rule(strokeWidth=2).encode(alt.X("ci_low:Q", title=title, scale=scale), alt.X2("ci_high:Q"), y)
     zero = alt.Chart(alt.InlineData(values=[{"at": 0}])).mark_rule(color="var(--muted)").encode(alt.X("at:Q", title=""))

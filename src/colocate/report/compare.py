@@ -207,7 +207,7 @@ def _figure(table: pd.DataFrame) -> dict:
         "Rank correlation of sensitivity and RoPE influence without item noise, with its 95 % interval, largest model "
         "of a family last. Diamonds: means over families (random effects). No line where a model has no interval."
     )
-    chart = charts.specification("coefficients", _by_size(table))
+    chart = charts.specification("coefficients", _by_size(table), title)
     return {"id": "figure-forest", "title": title, "caption": caption, "svg": svg, "chart": chart, "files": []}
 
 

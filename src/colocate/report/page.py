@@ -113,7 +113,7 @@ def figure(folder: Path, name: str, slug: str, embed: bool) -> dict:
         inline_svg(there["svg"].read_text(encoding="utf-8"), f"{slug}-{name}", entry.title) if "svg" in there else None
     )
     table = read(paths["csv"])
-    chart = specification(name, table)
+    chart = specification(name, table, entry.title)
     links = [(kind.upper(), _address(path, embed), f"{slug}-{path.name}") for kind, path in there.items() if len(table)]
     return shown | {"svg": svg, "chart": chart, "files": links}
 
