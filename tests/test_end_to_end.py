@@ -159,7 +159,10 @@ def test_the_run_is_described_as_a_crate(tiny_study):
     [action] = crate.get_by_type("CreateAction")
     results = {entity.id for entity in action["result"]}
     assert {"reports/tiny.html", "results/tiny/compute.csv", "results/tiny/tiny/statistics/claims.csv"} <= results
-    assert "data/pairs/tasks.jsonl" in {entity.id for entity in action["object"]}
+    read = {entity.id for entity in action["object"]}
+    assert {"data/pairs/tasks.jsonl", "resources/models/tiny/manifest.json"} <= read
+    parts = {entity.id for entity in crate.mainEntity["hasPart"]}
+    assert {"workflow/rules/train.smk", "profiles/slurm/config.yaml"} <= parts
     assert action["startTime"] < action["endTime"]
 
 

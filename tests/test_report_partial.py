@@ -4,6 +4,7 @@ named, and nothing in the folder of results is touched.
 
 import re
 import shutil
+from pathlib import Path
 
 import lxml.html
 import pytest
@@ -106,6 +107,20 @@ def test_without_one_kind_of_result_the_rest_stands(root, pattern):
     assert "made-up-model" in text
     short = [name for name, (there, *_) in rows(root).items() if len(set(there.split(" of "))) > 1]
     assert short == ([REMOVED[pattern]] if REMOVED[pattern] else [])
+
+
+def test_only_a_finished_study_links_to_what_is_made_after_it(root, made):
+    page = lxml.html.fromstring(partial.write_partial(synthetic.STUDY, root).read_text(encoding="utf-8"))
+    assert not [address for address in page.xpath("//a/@href") if address.endswith(".zip")]
+    rules = page.xpath("//table[caption='Rules fixed before the run']//th[@scope='row']")
+    assert len(rules) == 0  # this checkout has none
+    for name in ("claims.csv", "specification.yaml"):
+        write_text(root / "data/published" / name, (synthetic.SPECIFICATION.parent / name).read_text())
+    default = Path(__file__).resolve().parents[1] / "config/config.yaml"
+    write_text(root / "config/config.yaml", default.read_text())
+    text = report(root)
+    assert "specification.yaml" in text
+    assert "The default configuration was not given" not in text
 
 
 def test_figures_are_drawn_of_what_there_is(root):

@@ -14,6 +14,7 @@ import pytest
 
 import synthetic
 from colocate import figures, report
+from colocate.files import write_json
 from colocate.report import bill, charts, gains, learned, method, page, question, scripts
 from colocate.results import load_inputs
 from colocate.statistics.claims import read_claims
@@ -314,6 +315,29 @@ def test_learned_temperatures_are_shown_beside_the_scales(inputs):
     made = pd.DataFrame(rows, columns=["arm", "seed", "layer", "kv_head", "temperature"])
     (row,) = learned.temperatures(inputs | {"temperatures": made}).rows
     assert row == ["warm, seed 0", "6", "1.250", "1.100 to 1.400", "100 %", "layer 4"]
+
+
+def test_data_cards_name_the_commits_that_were_taken(tmp_path):
+    results = tmp_path / "results/s"
+    taken = {"source": "hf:org/base@main", "revision": "c0ffee" * 7, "sha256": "a" * 64}
+    write_json(results / "m/geometry.json", taken)
+    write_json(tmp_path / "resources/models/m-sft/manifest.json", taken | {"source": "hf:org/sft", "revision": None})
+    write_json(tmp_path / "resources/datasets/org/set/manifest.json", taken)
+    config = {
+        "select": {"models": ["m"], "benchmarks": ["arc", "mini_arc", "mmlu"]},
+        "models": {"m": {"source": "hf:org/base", "released": ["m-sft"]}, "m-sft": {"source": "hf:org/sft"}},
+        "benchmarks": {
+            "arc": {"source": "org/set", "task": "arc"},
+            "mini_arc": {"source": "builtin", "task": "mini_arc"},
+            "mmlu": {"source": "org/elsewhere", "task": "mmlu"},
+        },
+        "mixture": {"sources": [{"kind": "hub", "dataset": "org/set"}]},
+    }
+    rows = {row[0]: row[1:] for row in method.data(results, config).rows}
+    assert rows["m"] == ["model", "hf:org/base@main, commit c0ffeec0ffee", "–", "aaaaaaaaaaaa…"]
+    assert rows["m-sft"][:2] == ["released fine-tune of m", "hf:org/sft"]
+    assert rows["org/set"][1] == "hf:org/set, commit c0ffeec0ffee"
+    assert rows["org/elsewhere"][1] == "hf:org/elsewhere, out of a mirror or not there"
 
 
 def test_verdicts_link_to_their_evidence(inputs, study):

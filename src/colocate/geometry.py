@@ -50,10 +50,10 @@ KEY_WEIGHTS = {"k_proj", "qkv_proj", "query_key_value"}  # the names under which
 def read_geometry(folder: str | Path, *, name: str | None = None) -> dict:
     """Geometry of the model in `folder`, which messages call `name`: plain numbers, strings and lists, ready for JSON.
 
-    source, sha256 and quantisation (of its manifest; None without one), n_layers, n_heads, n_kv_heads, head_dim,
-    attention ("GQA", "MQA", "MHA"), hidden, ffn, vocab, n_params (stored weights, tied ones once), checkpoint_dtype,
-    rope_theta and rope_type (each a dict by layer type where the types differ), rotary_dim, rope_layers (indices of the
-    layers that rotate), linear_shapes ({"<layer>": {"q_proj": [out, in], ...}}).
+    source, revision, sha256 and quantisation (of its manifest; None without one), n_layers, n_heads, n_kv_heads,
+    head_dim, attention ("GQA", "MQA", "MHA"), hidden, ffn, vocab, n_params (stored weights, tied ones once),
+    checkpoint_dtype, rope_theta and rope_type (each a dict by layer type where the types differ), rotary_dim,
+    rope_layers (indices of the layers that rotate), linear_shapes ({"<layer>": {"q_proj": [out, in], ...}}).
     InputError for a damaged folder, and for a model without RoPE, with latent attention or with quantised weights.
     """
     folder = Path(folder)
@@ -67,9 +67,7 @@ def read_geometry(folder: str | Path, *, name: str | None = None) -> dict:
     _check_attention(shapes, heads * head_dim, kv_heads * head_dim, place)
     manifest = read_json(folder / "manifest.json") if (folder / "manifest.json").is_file() else {}
     return {
-        "source": manifest.get("source"),
-        "sha256": manifest.get("sha256"),
-        "quantisation": manifest.get("quantisation"),
+        **{key: manifest.get(key) for key in ("source", "revision", "sha256", "quantisation")},
         **stated,
         "attention": "MHA" if kv_heads == heads else "MQA" if kv_heads == 1 else "GQA",
         "n_params": _count(headers, config.get("tie_word_embeddings", text.get("tie_word_embeddings"))),

@@ -310,19 +310,22 @@ def figure_inputs(wildcards) -> list[str]:
 
 
 def workflow_files() -> list[str]:
-    """What the workflow is made of, the Snakefile first."""
-    found = (path for path in Path("workflow").rglob("*") if path.is_file() and path.suffix != ".pyc")
-    return ["Snakefile", *sorted(map(str, found))]
+    """What the workflow is made of, the Snakefile first: rules and scripts, profiles, the versions of all packages."""
+    found = [path for folder in ("workflow", "profiles") for path in Path(folder).rglob("*")]
+    found += Path("envs").glob("lock.txt")
+    return ["Snakefile", *sorted(str(path) for path in found if path.is_file() and path.suffix != ".pyc")]
 
 
 def data_files() -> list[str]:
-    """What the run read: the config, pairs and texts, the published claims, and what stands for each benchmark.
+    """What the run read: the config, models, pairs and texts, the published claims, and what stands for each benchmark.
 
     Files of a mirror or of the user, outside the checkout, are named by the config; a private benchmark's are not read.
     """
     pairs = STUDY["pairs"]
     files = [f"{RESULTS}/config.yaml", *pairs["files"], pairs["paraphrases"], pairs["texts"], *mixture_files()]
     files += [f"data/published/{name}" for name in ("claims.csv", "numbers.csv", "specification.yaml")]
+    used = {one for model in SELECT["models"] for one in (model, *released_of(model))}
+    files += [f"resources/models/{model}/manifest.json" for model in sorted(used)]
     public = [name for name in SELECT["benchmarks"] if not STUDY["benchmarks"][name]["private"]]
     files += [path for name in public for path in benchmark_data(name)]
     return sorted({path for path in files if not Path(path).is_absolute() and ".." not in Path(path).parts})

@@ -7,6 +7,7 @@ import pandas as pd
 import yaml
 
 from colocate import formats as f
+from colocate import hub_data
 from colocate.figures.style import label
 from colocate.files import read_json, sha256
 from colocate.profiles import METRICS
@@ -59,11 +60,22 @@ def data(results: Path, config: dict) -> Table:
     """Models, pairs, training data and benchmarks: what each is, where from, and how much of it."""
     select, rows = config.get("select", {}), []
     for model in select.get("models", []):
-        entry = config.get("models", {}).get(model, {})
-        rows.append([model, "model", str(entry.get("source", "unknown")), f.NONE, _digest(entry.get("sha256"))])
+        path = results / model / "geometry.json"
+        geometry = read_json(path) if path.is_file() else {}
+        source = geometry.get("source") or config.get("models", {}).get(model, {}).get("source", "unknown")
+        rows.append([model, "model", _at(source, geometry), f.NONE, _digest(geometry.get("sha256"))])
+        for tuned in config.get("models", {}).get(model, {}).get("released", []):
+            manifest = _manifest(results, Path("resources/models") / tuned)
+            source = manifest.get("source") or config["models"][tuned]["source"]
+            kind = f"released fine-tune of {model}"
+            rows.append([tuned, kind, _at(source, manifest), f.NONE, _digest(manifest.get("sha256"))])
     digests = read_json(results / "pairs.json").get("sha256", {}) if (results / "pairs.json").is_file() else {}
     for path, digest in digests.items():
         rows.append([Path(path).name, "pairs and texts", path, _lines(Path(path)), _digest(digest)])
+    for name in _hub_data(config):
+        manifest = _manifest(results, hub_data.FETCHED / name)
+        source = _at(f"hf:{name}", manifest) if manifest else f"hf:{name}, out of a mirror or not there"
+        rows.append([name, "hub data set", source, f.NONE, _digest(manifest.get("sha256"))])
     sources = [source.get("dataset") or source.get("path") or source["kind"] for source in _sources(config)]
     for split, words in SPLITS.items():
         path = results / f"mixture/{split}.jsonl"
@@ -78,6 +90,25 @@ def data(results: Path, config: dict) -> Table:
         source = f"{entry.get('source', 'builtin')}: {entry.get('task', name)}"
         rows.append([label(name), kind, source, *_evaluated(results, select.get("models", []), name)])
     return Table("Data cards", ["name", "what it is", "source", "#rows", "sha256"], rows)
+
+
+def _manifest(results: Path, folder: Path) -> dict:
+    """manifest.json of a folder of the checkout; empty where it is not there."""
+    path = results.parents[1] / folder / hub_data.MANIFEST
+    return read_json(path) if path.is_file() else {}
+
+
+def _at(source: str, manifest: dict) -> str:
+    """A source, and the commit of it that was taken, where there is one."""
+    return f"{source}, commit {manifest['revision'][:12]}" if manifest.get("revision") else source
+
+
+def _hub_data(config: dict) -> list[str]:
+    """Hub ids of the data sets that selected benchmarks and the mixture come from."""
+    names = config.get("select", {}).get("benchmarks", [])
+    found = {config.get("benchmarks", {}).get(name, {}).get("source", "builtin") for name in names}
+    found |= {source["dataset"] for source in _sources(config) if "dataset" in source}
+    return sorted(found - {"builtin"})
 
 
 def _evaluated(results: Path, models: list[str], benchmark: str) -> list[str]:

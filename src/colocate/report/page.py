@@ -62,6 +62,7 @@ OUTLINE = {
         ("rules", "Rules fixed beforehand"): False,
         ("versions", "Software, machines and seeds"): False,
         ("bill", "What the study took"): False,
+        ("caveats", "Limits of the method"): False,
         ("repeat", "How to repeat this"): False,
     },
     ("items", "Item by item"): {},

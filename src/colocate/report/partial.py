@@ -50,7 +50,8 @@ def write_partial(study: str, root: str | Path = ".") -> Path:
             bill = collect(records, config["prices"])
             files.write_csv(copy / "compute.csv", bill.assign(model=list(records.values())))
             files.write_json(copy / "environment.json", environment(records))
-        claims = root / "data/published/claims.csv"
+        claims, frozen = (root / "data/published" / name for name in ("claims.csv", "specification.yaml"))
+        default = root / "config/config.yaml"
         report.write_report(
             copy,
             models,
@@ -58,6 +59,8 @@ def write_partial(study: str, root: str | Path = ".") -> Path:
             config=config,
             aliases={arm: first for arm, first in configuration.same_arms(config).items() if arm != first},
             claims=claims if claims.is_file() else None,
+            frozen=frozen if frozen.is_file() else None,
+            default=configuration.complete(yaml.safe_load(default.read_text())) if default.is_file() else None,
             unfinished=progress(config, results, logs),
         )
     return out
