@@ -1,13 +1,10 @@
-"""The documentation says what is there: links, names, generated pages, configurations, and every command."""
+"""The documentation says what is there: links, names, generated pages, configurations; commands: test_commands.py."""
 
 import functools
 import json
-import os
 import re
-import shlex
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,6 +13,7 @@ from snakemake.utils import update_config
 
 from colocate import config, config_schema, instructions, pairs
 from colocate.profiles import METRICS
+from commands import fences, without_fences
 from conftest import ROOT
 
 PAGES = sorted(
@@ -24,8 +22,6 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
 )
 OURS = [page for page in PAGES if page.startswith("docs/") or "/" not in page]
-# Words of a shell that change nothing but the shell itself.
-HARMLESS = ("source .venv/bin/activate", "cd ", "git clone ", "export ")
 
 
 def read(page: str) -> str:
@@ -33,13 +29,11 @@ def read(page: str) -> str:
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """Fenced blocks of a page, indentation of lists taken away."""
-    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", read(page), re.DOTALL | re.MULTILINE)
-    return [re.sub(rf"^{indent}", "", text, flags=re.MULTILINE) for indent, text in found]
+    return [text for named, text in fences(read(page)) if named == language]
 
 
 def prose(page: str) -> str:
-    return re.sub(r"```.*?```", "", read(page), flags=re.DOTALL)
+    return without_fences(read(page))
 
 
 # ---- links
@@ -200,62 +194,9 @@ def test_the_benchmark_of_the_page_loads(tmp_path):
     assert [document["id"] for document in loaded.eval_docs] == ["quiz-1"]
 
 
-# ---- commands
-
-
-def commands() -> list[str]:
-    """Every command of the pages, once, without comments; lines that end in a backslash go on."""
-    found: dict[str, None] = {}
-    for page in OURS:
-        for text in blocks(page, "(?:bash|sh)"):
-            for line in text.replace("\\\n", " ").splitlines():
-                words = " ".join(shlex.split(line, comments=True))
-                if words and not words.startswith(HARMLESS):
-                    found[words] = None
-    return list(found)
-
-
-def is_run_by_a_test(script: str) -> bool:
-    """Whether a test names the script, outside the blocks that this file checks."""
-    texts = [path.read_text() for path in (ROOT / "tests").rglob("*.py")]
-    return any(re.search(rf"\b{script}\b", text) for text in texts)
-
-
-def test_there_are_commands_of_every_kind():
-    said = " ".join(commands())
-    assert {"make study", "make test", "make suggest", "snakemake -n"} <= {
-        words for words in ("make study", "make test", "make suggest", "snakemake -n") if words in said
-    }
-
-
-@pytest.mark.parametrize("command", commands())
-def test_commands_do_what_they_say(command, request):
-    """make and snakemake are asked what they would do, modules for their help; scripts have tests of their own."""
-    words = shlex.split(command)
-    environment = {name: value for name, value in os.environ.items() if name != "COLOCATE_DATASETS"}
-    while "=" in words[0]:
-        name, _, value = words.pop(0).partition("=")
-        environment[name] = value
-    options = {"capture_output": True, "text": True, "check": False, "env": environment}
-    if words[0] == "make":
-        done = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, **options)
-    elif words[0] == "snakemake":
-        if "slurm" in words and find_spec("snakemake_executor_plugin_slurm") is None:
-            pytest.skip("the SLURM plugin of Snakemake is not installed: make env EXTRAS=slurm")
-        checkout = request.getfixturevalue("checkout")
-        (checkout.folder / "slurm").symlink_to("profiles/slurm")
-        (checkout.folder / "mine.yaml").write_text(blocks("docs/first-study.md", "yaml")[0])
-        quick = [] if {"-n", "--dry-run", "--lint"} & set(words) else ["--dry-run"]
-        program = [sys.executable, "-m", *words]
-        done = subprocess.run([*program[:3], *quick, *program[3:]], cwd=checkout.folder, **options)
-    elif words[:2] == ["python", "-m"]:
-        done = subprocess.run([sys.executable, "-m", words[2], "--help"], cwd=ROOT, **options)
-        known = done.stdout
-        assert [word for word in words[3:] if word.startswith("--") and word not in known] == []
-    else:
-        assert words[0] in ("python", "ruff", "snakefmt", ".ci/run"), command
-        if words[0] == "python":
-            assert (ROOT / words[1]).exists()
-            assert is_run_by_a_test(Path(words[1]).stem), f"{words[1]} is run by no test"
-        return
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+def test_the_overlay_of_the_tutorial_adds_its_seed_and_its_arm(checkout):
+    [overlay] = blocks("docs/first-study.md", "yaml")
+    checkout.overlay("mine", yaml.safe_load(overlay))
+    planned = re.findall(r"^ +train_arm +(\w+) seed (\d)", checkout.snakemake("--dry-run").stdout, re.MULTILINE)
+    assert {seed for _, seed in planned} == {"0", "1", "2"}
+    assert {arm for arm, _ in planned} == {"colocated", "standard_lora", "mid_block", "last_fifth"}

@@ -16,11 +16,12 @@ from finished import OVERLAY
 pytestmark = pytest.mark.slow
 ARMS = ["colocated", "mid_block", "garfa_sensitive"]  # LoRA and GARFA, LoRA, GARFA
 REPORT = {"write_report", "describe_run"}
-RECORD = {"record_config"} | REPORT  # any change of the config
-COMPARED = {"contrast_arms", "compare_base", "judge_claims", "recommend_layers", "compare_models"} | REPORT
-COMPARED |= {f"draw_figure {name}" for name in ("arms", "benchmarks", "forgetting", "heatmap")} | {"collect_compute"}
+BILL = {"collect_compute", "compare_models"} | REPORT  # after any job
+RECORD = {"record_config"} | BILL  # any change of the config
+COMPARED = {"contrast_arms", "compare_base", "judge_claims", "recommend_layers"} | BILL
+COMPARED |= {f"draw_figure {name}" for name in ("arms", "benchmarks", "forgetting", "heatmap")}
 LEARNED = {"draw_figure training", "draw_figure alphas", "draw_figure changes"}
-ALL_FIGURES = {f"draw_figure {name}" for name in FIGURES} | REPORT
+ALL_FIGURES = {f"draw_figure {name}" for name in FIGURES} | BILL
 
 
 def evaluated(*arms: str, seed: int = 0, benchmark: str = "mini_arc") -> set[str]:
@@ -139,9 +140,9 @@ CHANGES = {
     ),
     "rates to try, while none is tried": (config({"training": {"tuning": {"max_tokens": 4000}}}), RECORD),
     "reorder keys": (reorder, set()),
-    "a price": (config({"prices": {"gpu_hour": 3.0}}), RECORD | {"collect_compute", "compare_models"}),
+    "a price": (config({"prices": {"gpu_hour": 3.0}}), RECORD),
     "a figure's style": (append("src/colocate/figures/style.py", "\nEXTRA = 1\n"), ALL_FIGURES),
-    "one figure": (append("src/colocate/figures/alphas.py", "\nEXTRA = 1\n"), {"draw_figure alphas"} | REPORT),
+    "one figure": (append("src/colocate/figures/alphas.py", "\nEXTRA = 1\n"), {"draw_figure alphas"} | BILL),
     "evaluation module": (
         append("src/colocate/evaluation/scoring.py", "\nEXTRA = 1\n"),
         evaluated("base", *ARMS) | COMPARED,
@@ -188,7 +189,7 @@ def test_an_added_model_runs_its_own_jobs_alone(finished, tmp_path):
     study = finished.clone(tmp_path / "clone", links=True)
     entry = yaml.safe_load((study.folder / "config/small.yaml").read_text())["models"]["tiny"]
     study.overlay("change", select(models=["tiny", "second"]) | {"models": {"second": entry}})
-    shared = RECORD | {"collect_compute", "compare_models"}
+    shared = RECORD
     own = {"fetch_model", "prepare_model", "describe_model", "check_tokens"} | PROFILED
     own |= {"profile_layers sensitivity_all", "select_layers sensitive", "select_layers middle"}
     own |= resolved(*ARMS) | trained(*ARMS) | evaluated("base")
@@ -220,7 +221,7 @@ def test_edited_pairs_leave_adapters_as_they_are_where_the_layers_stay(finished,
     assert chosen.read_bytes() == before[chosen]
     left = study.would_run()
     measured = {f"profile_arm {arm} seed 0 weight_change" for arm in ARMS} | {"draw_figure changes"}
-    judged = {"judge_claims", "recommend_layers", "collect_compute", "compare_models"} | REPORT
+    judged = {"judge_claims", "recommend_layers"} | BILL
     assert left == {"check_contamination"} | (PROFILED - profiled) | measured | judged
 
 
@@ -233,7 +234,7 @@ def test_a_lost_adapter_is_trained_again_and_nothing_is_evaluated_again(finished
     assert study.would_run("train") == {"train_arm mid_block seed 0"}
     study.snakemake("train")
     assert adapter.read_bytes() == before
-    assert study.would_run() == {"collect_compute", "compare_models"} | REPORT  # the training's own cost
+    assert study.would_run() == BILL  # the training's own cost
 
 
 def test_every_row_is_in_the_documents():

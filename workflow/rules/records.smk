@@ -29,7 +29,7 @@ def other_jobs() -> dict[str, dict[str, str]]:
     found = {
         "fetch_benchmark": {name: f"resources/datasets/{name}/manifest.json" for name in dataset_ids()},
         "check_pairs": {"": f"{RESULTS}/pairs.json"},
-        "fetch_mixture": {"": mixture("train")},
+        "fetch_mixture": {"": f"{RESULTS}/mixture/dropped.csv"},
         "check_contamination": {"": f"{RESULTS}/mixture/contamination.csv"},
         "reanalyse_print": {"": f"{RESULTS}/reanalysis.csv"},
         "record_config": {"": f"{RESULTS}/config.yaml"},

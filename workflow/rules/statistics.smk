@@ -296,7 +296,9 @@ rule record_config:
 rule collect_compute:
     input:
         records=run_records(),
-        others=ancient(other_outputs()),  # for the order alone: a figure that is drawn again makes no new bill
+        # For the order: read are their records. Not as ancient: a job below one of these that runs again would then not be
+        # asked whether its own settings have changed.
+        others=other_outputs(),
     output:
         table=annexed(f"{RESULTS}/compute.csv", "5. The study", "compute", table="compute"),
         forecast=annexed(f"{RESULTS}/forecast.csv", "5. The study", "forecast", table="forecast against actual"),
