@@ -190,6 +190,8 @@ MODELS = {
     "gemma2-9b": (gemma2(42, 16, 8), False),
     "gemma3-4b": (gemma3(34, 8, 4), False),
     "gemma3-1b": (gemma3_text(26, 4, 1), False),
+    "smollm2-135m-hub": (smollm2(30, 9, 3), True),  # the default study's, as the hub has it
+    "smollm2-4-layers": (smollm2(4, 9, 3), True),
     "smollm2-360m": (smollm2(32, 15, 5), False),
     "smollm2-1.7b": (smollm2(24, 32, 32), False),
     "olmo2-1b": (olmo2(16, 16, 16), False),

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from colocate import config as configuration
-from colocate import needs, plan
+from colocate import fits, needs, plan
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOLLM2 = "smollm2-135m"
@@ -101,9 +101,9 @@ def test_a_full_fine_tune_trains_every_parameter_and_is_compared_as_a_second_mod
 
 def test_a_model_on_two_cards_has_the_room_of_both(study):
     needed = max(card(study, "profile_layers", profile=profile) for profile in study["select"]["profiles"])
-    assert needs.refusal(study, 0.8 * needed)
+    assert fits.refusal(study, 0.8 * needed)
     study["models"]["llama"]["gpus"] = 2
-    assert needs.refusal(study, 0.8 * needed) == ""
+    assert fits.refusal(study, 0.8 * needed) == ""
 
 
 def test_a_released_fine_tune_is_a_second_model(study):
@@ -122,7 +122,7 @@ def test_a_released_fine_tune_is_a_second_model(study):
     ],
 )  # fmt: skip
 def test_more_tokens_or_parameters_need_more_memory(study, rule, path, values, job):
-    sizes = [card(needs._with(study, path, value), rule, **job) for value in values]
+    sizes = [card(fits.changed_to(study, path, value), rule, **job) for value in values]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[-1]
 
@@ -166,7 +166,9 @@ def test_answers_of_unknown_data_may_be_all_of_a_row(study):
 
 def test_host_memory_on_cards_is_about_the_file_and_not_the_work(study):
     small, large = (
-        needs.memory("train_arm", needs._with(study, ("training", "max_length"), n), MODEL | {"arm": "standard_lora"})
+        needs.memory(
+            "train_arm", fits.changed_to(study, ("training", "max_length"), n), MODEL | {"arm": "standard_lora"}
+        )
         for n in (128, 2048)
     )
     assert small.host_mib == large.host_mib
@@ -205,40 +207,40 @@ def test_enough_for_snakemake_beside_every_job(study):
 
 def test_what_fits_is_not_refused(study):
     study["select"]["profiles"] = ["sensitivity_all", "rope_output"]
-    assert needs.refusal(study, 80 * 1024) == ""
+    assert fits.refusal(study, 80 * 1024) == ""
 
 
 def test_a_refusal_says_what_is_needed_what_there_is_and_what_would_fit(study):
     study["select"]["profiles"] = ["sensitivity_all"]
-    said = needs.refusal(study, 12 * 1024)
+    said = fits.refusal(study, 12 * 1024)
     assert "needs 1" in said  # GiB
     assert "the card has 11.3 GiB" in said
     assert "models.llama.dtype: nf4" in said
-    tried = needs._with(study, ("models", "llama", "dtype"), "nf4")
-    assert "sensitivity_all" not in needs.refusal(tried, 12 * 1024)
+    tried = fits.changed_to(study, ("models", "llama", "dtype"), "nf4")
+    assert "sensitivity_all" not in fits.refusal(tried, 12 * 1024)
 
 
 def test_float32_profiles_are_refused_with_4_bits_or_a_larger_card_as_the_way_out(study):
     study["select"]["profiles"] = ["rope_output"]
-    said = needs.refusal(study, 24 * 1024)
+    said = fits.refusal(study, 24 * 1024)
     assert said.startswith("profile_layers of llama rope_output: needs ")
     assert said.endswith("try models.llama.dtype: nf4")
-    assert "larger card" in needs.refusal(study, 4 * 1024)
+    assert "larger card" in fits.refusal(study, 4 * 1024)
     study["models"]["llama"]["gpus"] = 2
-    assert needs.refusal(study, 24 * 1024) == ""
+    assert fits.refusal(study, 24 * 1024) == ""
 
 
 def test_long_rows_are_refused_with_a_length_that_fits(study):
     study["select"]["profiles"] = []
     study["training"]["max_length"] = 8192
-    said = needs.refusal(study, 24 * 1024)
+    said = fits.refusal(study, 24 * 1024)
     assert "training.max_length: " in said
     length = int(said.rsplit(" ", 1)[1])
-    assert needs.refusal(needs._with(study, ("training", "max_length"), length), 24 * 1024) == ""
+    assert fits.refusal(fits.changed_to(study, ("training", "max_length"), length), 24 * 1024) == ""
 
 
 def test_an_evaluation_makes_its_batch_smaller_by_itself(study):
     study["select"] |= {"profiles": [], "arms": ["base"], "benchmarks": ["gsm8k"]}
     study["evaluation"] |= {"batch_tokens": 200_000, "batch_size": 512}
     assert card(study, "evaluate_arm", benchmark="gsm8k") > 24 * 1024
-    assert needs.refusal(study, 24 * 1024) == ""
+    assert fits.refusal(study, 24 * 1024) == ""

@@ -7,10 +7,11 @@ import shutil
 import pandas as pd
 import pytest
 
-from colocate import bill, needs
+from colocate import bill, fits
 from colocate.statistics import across, over_models
 from conftest import ROOT, Checkout
-from hub_models import make_cache, overlay, small_geometry
+from hub_models import overlay
+from small_overlays import check_whole, results, run_small
 from test_workflow import PLAIN, jobs
 
 MASKS = ["mid_block", "mask_01100", "mask_00110", "segment_2", "segment_3", "segment_4"]
@@ -81,11 +82,25 @@ def test_the_whole_plan_of_families(checkout):
     assert found["train_arm"] == len(models) * 6 * 2
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("gain", {"gain_layer": 2 * (30 + 31 + 30), "profile_layers": 20, "train_arm": 6, "evaluate_arm": 7}),
+        ("hub-mixture", {"fetch_benchmark": 4, "fetch_mixture": 1, "train_arm": 14, "evaluate_arm": 90}),
+        ("smollm2-real", {"fetch_benchmark": 6, "train_arm": 6, "evaluate_arm": 7 * 7}),
+    ],
+)
+def test_the_whole_plan_of_the_small_overlays(checkout, name, expected):
+    found = planned(checkout, name)
+    assert {rule: found.get(rule) for rule in expected} == expected
+    assert found["fetch_model"] == found["write_report"] == 1
+
+
 @pytest.mark.parametrize(("name", "card_mib"), [("llama31-8b", 81_000), ("olmo2", 143_000), ("families", 143_000)])
 def test_an_overlay_fits_on_the_card_that_it_names(name, card_mib):
     config = bill.merged([str(ROOT / "config/config.yaml"), str(ROOT / f"config/{name}.yaml")])
-    assert needs.refusal(config, card_mib) == ""
-    assert "needs" in needs.refusal(config, 24 * 1024)
+    assert fits.refusal(config, card_mib) == ""
+    assert "needs" in fits.refusal(config, 24 * 1024)
 
 
 def test_a_model_of_several_cards_asks_for_them_in_every_job(checkout):
@@ -109,108 +124,11 @@ def test_seeds_of_an_arm_add_runs_and_change_no_other(checkout):
 # --------------------------------------------------------------------------------------------------------- end to end
 
 
-def write_rows(path, rows) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def mirror(folder):
-    """The data sets of the overlays' mixtures, in their own schemas: sums, made here."""
-
-    def sums(first: int, n: int = 60):
-        return [
-            (f"What is {a} + {a + 3}? Case {first}.", f"{a} + {a + 3} = {2 * a + 3}") for a in range(first, first + n)
-        ]
-
-    write_rows(
-        folder / "ise-uiuc/Magicoder-OSS-Instruct-75K/data.jsonl",
-        [{"lang": "python", "problem": q, "solution": a} for q, a in sums(100)],
-    )
-    write_rows(
-        folder / "sahil2801/CodeAlpaca-20k/data.jsonl",
-        [{"instruction": q, "input": "", "output": a} for q, a in sums(200)],
-    )
-    write_rows(
-        folder / "meta-math/MetaMathQA/data.jsonl",
-        [{"query": q, "response": a, "type": "GSM_Rephrased", "original_question": q} for q, a in sums(300)],
-    )
-    turns = [[{"from": "human", "value": q}, {"from": "gpt", "value": a}] for q, a in sums(400)]
-    write_rows(folder / "teknium/OpenHermes-2.5/data.jsonl", [{"conversations": one} for one in turns])
-    for split, first in (("train", 500), ("test", 900)):
-        write_rows(folder / f"openai/gsm8k/main/{split}.jsonl", [{"question": q, "answer": a} for q, a in sums(first)])
-    return folder
-
-
-def smaller(source: dict) -> dict:
-    return source | {"heldout": 4} | ({"n": 30} if "n" in source else {})
-
-
-def run_small(
-    folder, name: str, models: list[str], arms: list[str], changes: dict | None = None, dtype: str = "float32"
-) -> Checkout:
-    """The overlay with one seed, three arms and two benchmarks, on tiny models out of a hub cache."""
-    study = overlay(name)
-    checkout = Checkout(folder / "checkout")
-    checkout.configfiles.append(f"config/{name}.yaml")
-    needed = {other for model in models for other in [model, *study["models"][model].get("released", [])]}
-    entries = {model: study["models"][model] for model in sorted(needed)}
-    cache = make_cache(
-        folder / "home", {model: entry["source"].removeprefix("hf:") for model, entry in entries.items()}
-    )
-    checkout.environment |= cache
-    checkout.overlay(
-        "small",
-        {
-            "device": "cpu",
-            "datasets_root": str(mirror(folder / "datasets")),
-            "models": {
-                model: {"geometry": small_geometry(model, entry["geometry"]), "dtype": dtype}
-                for model, entry in entries.items()
-            },
-            "select": {
-                "models": models,
-                "profiles": ["sensitivity_all", "rope_output"],
-                "arms": arms,
-                "benchmarks": ["mini_arc", "mini_math"],
-                "arm_profiles": ["weight_change"],
-            },
-            "pairs": {"limit": 6},
-            "profiles": {"rope_output": {"max_texts": 1, "text_tokens": 40}},
-            "benchmarks": {"mini_arc": {"limit": 4}, "mini_math": {"limit": 4, "max_new_tokens": 16}},
-            "training": {"max_tokens": 2500, "tokens_per_step": 500, "heldout_examples": 4, "max_length": 512},
-            "statistics": {"surrogates": 99, "primary_against": []},
-            "mixture": {"sources": [smaller(source) for source in study["mixture"]["sources"]]},
-            "seeds": [0],
-            "twins": {"random": 0},
-        }
-        | (changes or {}),
-    )
-    checkout.snakemake("evaluate", "statistics")
-    return checkout
-
-
-def results(checkout: Checkout, name: str, model: str):
-    return checkout.folder / "results" / name / model
-
-
-def check_whole(checkout: Checkout, name: str, model: str, arms: list[str]) -> list[str]:
-    """Evaluations of every arm, verdicts, and a record of every job of a model, at most 15: their rules."""
-    folder = results(checkout, name, model)
-    for arm in arms:
-        for benchmark in ("mini_arc", "mini_math"):
-            assert json.loads((folder / f"evaluations/{arm}/seed0/{benchmark}.json").read_text())["n"] == 4
-    assert len(pd.read_csv(folder / "statistics/claims.csv")) > 20
-    rules = [json.loads(path.read_text())["rule"] for path in folder.rglob("*.run.json")]
-    measuring = {"profile_layers", "train_arm", "evaluate_arm", "profile_arm", "profile_released"}
-    assert 0 < sum(rule in measuring for rule in rules) <= 15
-    return rules
-
-
 @pytest.mark.slow
 def test_llama31_8b_end_to_end(tmp_path):
     arms = ["base", "colocated_pinned", "garfa_everywhere"]
     one_seed = {"arms": {"garfa_everywhere": {"seeds": [0]}}}
-    checkout = run_small(tmp_path, "llama31-8b", ["llama31-8b-instruct"], arms, one_seed)
+    checkout = run_small(tmp_path, ["llama31-8b"], ["llama31-8b-instruct"], arms, one_seed)
     check_whole(checkout, "llama31-8b", "llama31-8b-instruct", arms)
     folder = results(checkout, "llama31-8b", "llama31-8b-instruct")
     pinned = json.loads((folder / "arms/colocated_pinned/seed0.json").read_text())
@@ -228,7 +146,7 @@ def test_llama31_8b_end_to_end(tmp_path):
 @pytest.mark.slow
 def test_llama31_8b_in_4_bits_end_to_end(tmp_path):
     arms = ["base", "colocated_pinned"]
-    checkout = run_small(tmp_path, "llama31-8b", ["llama31-8b-nf4"], arms, dtype="nf4")
+    checkout = run_small(tmp_path, ["llama31-8b"], ["llama31-8b-nf4"], arms, dtype="nf4")
     check_whole(checkout, "llama31-8b", "llama31-8b-nf4", arms)
     folder = results(checkout, "llama31-8b", "llama31-8b-nf4")
     for job in ("adapters/colocated_pinned/seed0/train", "evaluations/colocated_pinned/seed0/mini_arc"):
@@ -241,9 +159,9 @@ def test_llama31_8b_in_4_bits_end_to_end(tmp_path):
 @pytest.mark.slow
 def test_olmo2_end_to_end_with_full_fine_tuning_and_released_models(tmp_path):
     arms = ["base", "full_sft", "segment_2_as_published"]
-    checkout = run_small(tmp_path, "olmo2", ["olmo2-1b"], arms)
-    rules = check_whole(checkout, "olmo2", "olmo2-1b", arms)
-    assert rules.count("profile_released") == 2
+    checkout = run_small(tmp_path, ["olmo2"], ["olmo2-1b"], arms, {"select": {"arm_profiles": ["weight_change"]}})
+    compute = check_whole(checkout, "olmo2", "olmo2-1b", arms)
+    assert (compute["rule"] == "profile_released").sum() == 2
     folder = results(checkout, "olmo2", "olmo2-1b")
     full = json.loads((folder / "arms/full_sft/seed0.json").read_text())
     assert full["full"] is True
@@ -263,11 +181,51 @@ def test_olmo2_end_to_end_with_full_fine_tuning_and_released_models(tmp_path):
 
 
 @pytest.mark.slow
-def test_families_end_to_end(tmp_path):
-    arms = ["base", "colocated", "random"]
-    checkout = run_small(tmp_path, "families", ["gemma3-1b"], arms)
-    check_whole(checkout, "families", "gemma3-1b", arms)
-    folder = results(checkout, "families", "gemma3-1b")
-    assert json.loads((folder / "geometry.json").read_text())["attention"] == "MQA"
-    assert len(json.loads((folder / "arms/colocated/seed0.json").read_text())["garfa_layers"]) == round(0.28 * 26)
+def test_families_end_to_end_with_two_families_side_by_side(tmp_path):
+    arms, models = ["base", "colocated", "random"], ["llama32-1b", "gemma3-1b"]
+    checkout = run_small(tmp_path, ["families"], models, arms)
+    for model, attention, layers in (("llama32-1b", "GQA", 16), ("gemma3-1b", "MQA", 26)):
+        check_whole(checkout, "families", model, arms)
+        folder = results(checkout, "families", model)
+        assert json.loads((folder / "geometry.json").read_text())["attention"] == attention
+        colocated = json.loads((folder / "arms/colocated/seed0.json").read_text())
+        assert len(colocated["garfa_layers"]) == round(0.28 * layers)
+    across = pd.read_csv(checkout.folder / "results/families/across_models.csv").set_index("model")
+    assert across.loc[models, "family"].tolist() == ["llama", "gemma"]
+    assert across.loc[models, "r_s"].between(-1, 1).all()
+    assert "2 families (2 models)" in across.loc["random effects", "note"]
+    claims = pd.read_csv(checkout.folder / "results/families/across_claims.csv")
+    why = claims[claims["claim"] == "anti-localization in GQA models"]["why"]
+    assert why.str.contains("needs 6 families").all()
+    html = (checkout.folder / "reports/families.html").read_text()
+    assert "random effects" in html
     shutil.rmtree(checkout.folder)
+
+
+@pytest.mark.slow
+def test_smollm2_on_published_benchmarks_with_the_mixture_of_the_hub_end_to_end(tmp_path):
+    arms, model, benchmarks = ["base", "colocated", "standard_lora"], "smollm2-135m-hub", ("arc_easy", "gsm8k")
+    checkout = run_small(tmp_path, ["smollm2-real", "hub-mixture"], [model], arms, benchmarks=benchmarks)
+    check_whole(checkout, "hub-mixture", model, arms, benchmarks)
+    folder = results(checkout, "hub-mixture", model)
+    summary = json.loads((folder / "evaluations/colocated/seed0/gsm8k.json").read_text())
+    assert set(summary["settings"]["num_fewshot"].values()) == {5}
+    sources = {json.loads(line)["source"] for line in (folder.parent / "mixture/train.jsonl").read_text().splitlines()}
+    assert sources == {"Magicoder-OSS-Instruct-75K", "CodeAlpaca-20k", "MetaMathQA", "OpenHermes-2.5"}
+    ranks = json.loads((folder / "arms/standard_lora/seed0.json").read_text())["rank"]
+    assert len(ranks) == 30  # a rank a layer, of the budget
+
+
+@pytest.mark.slow
+def test_gain_end_to_end(tmp_path):
+    """On four of the thirty layers: a training for each."""
+    arms, model = ["base", "colocated", "top_gain"], "smollm2-4-layers"
+    changes = {"select": {"layer_gain": ["alone"]}, "gain": {"max_tokens": 1000}, "layer_sets": {"gainful": {"top": 2}}}
+    checkout = run_small(tmp_path, ["gain"], [model], arms, changes)
+    check_whole(checkout, "gain", model, arms)
+    folder = results(checkout, "gain", model)
+    gains = pd.read_csv(folder / "profiles/layer_gain.csv").set_index("layer")["value"]
+    best = sorted(gains.nlargest(2).index)
+    assert json.loads((folder / "arms/top_gain/seed0.json").read_text())["lora_layers"] == best
+    regret = pd.read_csv(folder / "statistics/regret.csv")
+    assert {"sensitivity_all", "rope_output"} <= set(regret.to_numpy().ravel())

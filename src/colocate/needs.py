@@ -34,7 +34,6 @@ A job asks for its peak and MARGIN more, and for SNAKEMAKE, which runs beside it
 1.5^(k-1) and time 2^(k-1) times as much; the config's `resources` scales both. Light: no torch.
 """
 
-import copy
 import math
 from dataclasses import dataclass
 
@@ -53,7 +52,6 @@ TIED = 3072  # up to this hidden size most families use the embedding as head; t
 TOKENIZER = 1200  # bytes for each entry of the vocabulary
 LOADING = 490  # MiB of the libraries that are there while weights are read
 CUDA = 1500  # MiB of the host: libraries and context of CUDA
-CONTEXT = 700  # MiB of a card that torch does not count: context, kernels
 MARGIN, SNAKEMAKE = 1.15, 400
 ATTEMPT = {"memory": 1.5, "time": 2.0}
 SAFETY, SHORTEST = 3.0, 30  # time asked for: so many times the estimate, at least so many minutes
@@ -100,7 +98,7 @@ def memory(rule: str, config: dict, job: dict, dtype: str | None = None) -> Memo
     on_gpu = device == "cuda"
     shape, dtype = entry["geometry"], dtype or plan.precision(entry, device)
     stage = "train" if rule in TRAINING_RULES else "evaluate" if rule in ("evaluate_arm", "make_pairs") else "profile"
-    if stage == "profile" and _exact(rule, config, job) and dtype != "nf4":  # 4-bit weights stay, activations do not
+    if stage == "profile" and exact(rule, config, job) and dtype != "nf4":  # 4-bit weights stay, activations do not
         dtype = "float32"
     # A full fine-tune replaces the weights: what compares it with base loads both.
     full = _is_full(config, job)
@@ -131,7 +129,7 @@ def _weights(shape: dict, dtype: str) -> float:
     return body * BYTES[dtype] + heads * (2 if dtype == "nf4" else BYTES[dtype])
 
 
-def _exact(rule: str, config: dict, job: dict) -> bool:
+def exact(rule: str, config: dict, job: dict) -> bool:
     """Whether a profile's metric is always computed in float32."""
     return any(METRICS[entry["metric"]].dtype == "float32" for entry in _profiles(rule, config, job))
 
@@ -292,63 +290,3 @@ def ask_minutes(rule: str, config: dict, job: dict, attempt: int = 1) -> int:
     else:
         minutes = LIGHT.get(rule, OTHER)[1]
     return math.ceil(minutes * config["resources"]["time_scale"] * ATTEMPT["time"] ** (attempt - 1))
-
-
-# What can be made smaller, in the order in which it is tried: what it is called, how to set it, values.
-SMALLER = {
-    "train": ("training.max_length", ("training", "max_length"), (384, 256, 192, 128)),
-    "evaluate": ("evaluation.batch_tokens", ("evaluation", "batch_tokens"), (8192, 4096, 2048, 1024)),
-}
-
-
-def refusal(config: dict, card_mib: float) -> str:
-    """Why a study does not fit on cards of `card_mib` MiB, as many of them a job as the model says; empty if it does.
-
-    An evaluation's batch becomes smaller by itself (evaluation.batch_tokens), so it is asked with the smallest.
-    """
-    for name in config["select"]["models"]:
-        room = config["models"][name].get("gpus", 1) * (card_mib - CONTEXT)
-        for rule, job in _kinds(config, name):
-            smallest = _with(config, SMALLER["evaluate"][1], SMALLER["evaluate"][2][-1])
-            needed = memory(rule, smallest if rule == "evaluate_arm" else config, job).gpu_mib
-            if needed > room:
-                return (
-                    f"{rule} of {' '.join(job.values())}: needs {needed / 1024:.1f} GiB, the card has "
-                    f"{room / 1024:.1f} GiB free for it; try {_remedy(rule, config, job, room)}"
-                )
-    return ""
-
-
-def _kinds(config: dict, model: str) -> list[tuple[str, dict]]:
-    """One job of each kind that runs the model."""
-    jobs = [("profile_layers", {"model": model, "profile": profile}) for profile in config["select"]["profiles"]]
-    arms = [arm for arm in config["select"]["arms"] if model in config["arms"][arm].get("models", [model])]
-    jobs += [("train_arm", {"model": model, "arm": arm}) for arm in arms if arm != "base"]
-    return jobs + [("evaluate_arm", {"model": model, "benchmark": one}) for one in config["select"]["benchmarks"]]
-
-
-def _remedy(rule: str, config: dict, job: dict, room: float) -> str:
-    """The first smaller setting with which a job fits."""
-    changes = []
-    if rule == "train_arm":
-        key, path, values = SMALLER["train"]
-        changes += [(f"{key}: {value}", _with(config, path, value)) for value in values]
-    if "profile" in job:
-        path = ("profiles", job["profile"], "batch_tokens")
-        changes += [(f"{'.'.join(path)}: {n}", _with(config, path, n)) for n in (2048, 1024, 512, 256)]
-    path = ("models", job["model"], "dtype")
-    smaller = ("nf4",) if rule == "profile_layers" and _exact(rule, config, job) else ("bfloat16", "nf4")
-    changes += [(f"{'.'.join(path)}: {dtype}", _with(config, path, dtype)) for dtype in smaller]
-    for said, changed in changes:
-        if memory(rule, changed, job).gpu_mib <= room:
-            return said
-    return "a larger card, more cards a job (models.*.gpus), or a smaller model"
-
-
-def _with(config: dict, path: tuple[str, ...], value) -> dict:
-    changed = copy.deepcopy(config)
-    inner = changed
-    for key in path[:-1]:
-        inner = inner[key]
-    inner[path[-1]] = value
-    return changed

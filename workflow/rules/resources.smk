@@ -1,6 +1,6 @@
 """What jobs ask for, known before anything is loaded: memory, time and card (colocate.needs)."""
 
-from colocate import needs, rates, spending
+from colocate import fits, needs, rates, spending
 from colocate.earlier import Earlier
 
 
@@ -30,7 +30,7 @@ def check_cards() -> None:
     Parsed again inside each job of a cluster, on its node: there the node's cards are asked.
     """
     card = STUDY["resources"]["gpu_memory_gib"] * 1024 or devices.card_memory_mib()
-    said = needs.refusal(STUDY, card) if CUDA and card else ""
+    said = fits.refusal(STUDY, card) if CUDA and card else ""
     if said:
         raise WorkflowError(said)
 
