@@ -93,9 +93,7 @@ def token_settings(wildcards) -> dict:
     """The limit on pairs, the lengths of text that selected profiles cut windows of, and what arms ask of layers."""
     entries = [STUDY["profiles"][profile] for profile in SELECT["profiles"]]
     lengths = {entry["text_tokens"] for entry in entries if "text_tokens" in entry}
-    return {"limit": STUDY["pairs"]["limit"], "text_tokens": sorted(lengths)} | {
-        "arms": checked_arms(wildcards.model)
-    }
+    return {"limit": STUDY["pairs"]["limit"], "text_tokens": sorted(lengths)} | {"arms": checked_arms(wildcards.model)}
 
 
 def made_settings(wildcards) -> dict:
