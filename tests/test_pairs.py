@@ -266,14 +266,13 @@ def test_the_script_of_the_tokens_checks_against_the_context(tmp_path, copy):
     (copy / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 128}))
     shipped = {"model": copy / "manifest.json", "paraphrases": PARAPHRASES, "texts": TEXTS}
     long = write(tmp_path, ROW, ROW | {"id": "long", "domain": "long", "prompt": "1 + 0 " * 30 + "="})
-    arms = {"arms": {}, "rules": {}, "targets": []}
-    settings = json.dumps({"limit": 100, "text_tokens": [64, 129], "arms": arms})
+    settings = json.dumps({"limit": 100, "text_tokens": [64, 129]})
     done = run_script("check_tokens", tmp_path / "none.json", pairs=long, settings=settings, **shipped)
     assert done.returncode != 0
     assert f"{long}:2: correct: 183 tokens with the prompt, the model takes 128" in done.stderr
     assert "text_tokens: found 129, the model takes 128" in done.stderr
 
-    report, settings = tmp_path / "report.json", json.dumps({"limit": 1, "text_tokens": [64], "arms": arms})
+    report, settings = tmp_path / "report.json", json.dumps({"limit": 1, "text_tokens": [64]})
     done = run_script("check_tokens", report, pairs=long, settings=settings, **shipped)
     assert done.returncode == 0, done.stderr
     found = json.loads(report.read_text())

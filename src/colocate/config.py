@@ -67,14 +67,6 @@ def check_machine(study: dict, files: Sequence[str | Path] = (), mirror: str = "
         raise InputError("\n".join(found))
 
 
-def check_programs(study: dict, files: Sequence[str | Path], jobs: list[dict]) -> list[str]:
-    """InputError naming all that these jobs of models need and this machine lacks; returns what it will do without."""
-    found, doubts = ([_located(key, said, files) for key, said in part] for part in study_files.programs(study, jobs))
-    if found:
-        raise InputError("\n".join(found))
-    return doubts
-
-
 def _located(key: str, said: str, files: Sequence[str | Path], at: str = "") -> str:
     place = config_files.place(at or key, files)
     return f"config: {key}{f' ({place})' if place else ''}: {said}"

@@ -44,7 +44,7 @@ rule check_tokens:
         runtime=minutes("check_tokens"),
         gpu=0,
     params:
-        cfg=lambda w: canonical(token_settings(w)),
+        cfg=canonical(token_settings()),
         code=code("check_tokens"),
         env=env("check_tokens"),
     shell:

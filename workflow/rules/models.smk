@@ -48,8 +48,6 @@ rule prepare_model:
 rule describe_model:
     input:
         model="resources/models/{model}/manifest.json",
-        # All jobs of a model come after this one: none starts before its arms and pairs are known to fit.
-        checked=ancient(f"{BASE}/pairs.json"),
     output:
         geometry=f"{BASE}/geometry.json",
         run=f"{BASE}/geometry.run.json",

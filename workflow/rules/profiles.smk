@@ -5,7 +5,7 @@ rule profile_layers:
     input:
         model=model_folder,
         geometry=f"{BASE}/geometry.json",
-        checked=ancient(f"{BASE}/pairs.json"),
+        checked=f"{BASE}/pairs.json",
         pairs=pair_files,
         paraphrases=STUDY["pairs"]["paraphrases"],
         texts=STUDY["pairs"]["texts"],
@@ -44,7 +44,7 @@ rule profile_twin:
     input:
         model=model_folder,
         geometry=f"{BASE}/geometry.json",
-        checked=ancient(f"{BASE}/pairs.json"),
+        checked=f"{BASE}/pairs.json",
         pairs=STUDY["pairs"]["files"],
         paraphrases=STUDY["pairs"]["paraphrases"],
         texts=STUDY["pairs"]["texts"],

@@ -73,27 +73,11 @@ def arm_settings(wildcards) -> dict:
     return settings
 
 
-def checked_arms(model: str) -> dict:
-    """What a model's layers can refuse of its arms: where their parts go, and the modules that LoRA adapts."""
-    names = [arm for arm in arms_of(model) if set(layer_sets.PARTS) & set(STUDY["arms"][arm])]
-    budgets = [STUDY["arms"][arm]["budget"].removeprefix("match ") for arm in names if "budget" in STUDY["arms"][arm]]
-    arms, rules = {}, {}
-    for arm in dict.fromkeys([*names, *budgets]):
-        entry = STUDY["arms"][arm]
-        arms[arm] = {key: entry[key] for key in (*layer_sets.PARTS, "targets", "draw") if key in entry}
-        rules |= {name: STUDY["layer_sets"][name] for name in configuration.arm_sets(STUDY, arm)}
-        if any("random" in rules[entry[part]] for part in layer_sets.PARTS if part in entry):
-            arms[arm]["seeds"] = selection.seeds(STUDY, arm)
-    takes_default = any("lora" in entry and "targets" not in entry for entry in arms.values())
-    targets = STUDY["training"]["lora"]["targets"] if takes_default else []
-    return {"arms": arms, "rules": rules, "targets": targets}
-
-
-def token_settings(wildcards) -> dict:
-    """The limit on pairs, the lengths of text that selected profiles cut windows of, and what arms ask of layers."""
+def token_settings() -> dict:
+    """The limit on pairs, and the lengths of text that selected profiles cut windows of."""
     entries = [STUDY["profiles"][profile] for profile in SELECT["profiles"]]
     lengths = {entry["text_tokens"] for entry in entries if "text_tokens" in entry}
-    return {"limit": STUDY["pairs"]["limit"], "text_tokens": sorted(lengths)} | {"arms": checked_arms(wildcards.model)}
+    return {"limit": STUDY["pairs"]["limit"], "text_tokens": sorted(lengths)}
 
 
 def made_settings(wildcards) -> dict:

@@ -49,7 +49,7 @@ rule profile_arm:
         geometry=f"{BASE}/geometry.json",
         manifest=f"{BASE}/adapters/{{arm}}/seed{{seed}}/manifest.json",
         adapter=ancient(f"{BASE}/adapters/{{arm}}/seed{{seed}}/adapter_model.safetensors"),
-        checked=ancient(f"{BASE}/pairs.json"),
+        checked=f"{BASE}/pairs.json",
         pairs=STUDY["pairs"]["files"],
         paraphrases=STUDY["pairs"]["paraphrases"],
     output:
@@ -84,7 +84,7 @@ rule profile_released:
         model=model_folder,
         geometry=f"{BASE}/geometry.json",
         tuned="resources/models/{tuned}/manifest.json",
-        checked=ancient(f"{BASE}/pairs.json"),
+        checked=f"{BASE}/pairs.json",
         pairs=STUDY["pairs"]["files"],
         paraphrases=STUDY["pairs"]["paraphrases"],
     output:

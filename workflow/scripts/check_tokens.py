@@ -1,14 +1,11 @@
-"""Check that the arms fit a model's layers and pairs and texts its context, and that its tokens tell answers apart."""
+"""Check that pairs and texts fit a model's context, and that its tokens tell the answers apart."""
 
-from colocate import arm_checks, files, geometry, models, pairs
+from colocate import files, geometry, models, pairs
 from colocate.errors import InputError
 from colocate.provenance import Job
 
 with Job(__doc__, inputs="model pairs* paraphrases texts", outputs="report") as job:
     folder, limit = job.input.model.parent, job.settings["limit"]
-    problems = arm_checks.problems(**job.settings["arms"], geometry=geometry.read_geometry(folder))
-    if problems:
-        raise InputError(f"{len(problems)} problems with the layers of {folder.name}:\n" + "\n".join(problems))
     tasks = pairs.read_pairs(job.input.pairs)[:limit]
     controls = pairs.read_paraphrases(job.input.paraphrases)[:limit]
     texts = pairs.read_texts(job.input.texts)
