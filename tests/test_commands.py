@@ -39,7 +39,6 @@ RUN = {
     'make plan CONFIG="config/config.yaml mine.yaml"': "The bill of study small",
     f'make plan CONFIG="{LLAMA}" GPUS=8 ARGS="--device cuda"': "The bill of study llama31-8b, models on GPUs",
     "snakemake -n": "jobs? would be|nothing to do",
-    "snakemake --dry-run": "jobs? would be|nothing to do",
     "snakemake --cores all": "reports/small.html",
     "snakemake --cores 1 fetch": "nothing to do",
     "snakemake --cores all profiles": "nothing to do",

@@ -32,7 +32,7 @@ def test_every_job_but_the_four_after_it_is_there_with_its_numbers(finished, led
 def test_the_report_says_which_jobs_are_in_it(finished, ledger):
     page = (finished.folder / "reports/small.html").read_text(encoding="utf-8")
     assert f"In the bill: {len(ledger)} of the study&#39;s {len(ledger) + len(AFTER)} jobs." in page
-    assert "Not in it: collect compute, compare models, write report, describe run" in page
+    assert "Not in it, because they come after it: collect compute, compare models, write report, describe run." in page
     assert "records are lost" not in page
 
 

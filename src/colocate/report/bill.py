@@ -57,10 +57,8 @@ def ledger(compute: pd.DataFrame, finished: bool) -> str:
         return f"In the bill: {f.number(len(compute))} jobs that have ended."
     lost = compute[pd.to_numeric(compute["seconds"]).isna()]["rule"].value_counts()
     after = ", ".join(label(rule) for rule in AFTER)
-    said = (
-        f"In the bill: {len(compute)} of the study's {len(compute) + len(AFTER)} jobs. Not in it: {after}, which come "
-    )
-    said += "after it, a few seconds together."
+    said = f"In the bill: {len(compute)} of the study's {len(compute) + len(AFTER)} jobs. "
+    said += f"Not in it, because they come after it: {after}."
     if len(lost):
         named = ", ".join(f"{n} {label(rule)}" for rule, n in lost.items())
         said += f" Without numbers, because their records are lost: {named}."
