@@ -190,8 +190,6 @@ MODELS = {
     "gemma2-9b": (gemma2(42, 16, 8), False),
     "gemma3-4b": (gemma3(34, 8, 4), False),
     "gemma3-1b": (gemma3_text(26, 4, 1), False),
-    "smollm2-135m-hub": (smollm2(30, 9, 3), True),  # the default study's, as the hub has it
-    "smollm2-4-layers": (smollm2(4, 9, 3), True),
     "smollm2-360m": (smollm2(32, 15, 5), False),
     "smollm2-1.7b": (smollm2(24, 32, 32), False),
     "olmo2-1b": (olmo2(16, 16, 16), False),
@@ -202,6 +200,9 @@ MODELS = {
     "olmo2-7b-sft": (olmo2(32, 32, 32), True),
     "olmo2-7b-instruct": (olmo2(32, 32, 32), True),
 }
+# The default study's model as the hub has it, and four of its layers.
+SMOLLM2 = {"smollm2-135m-hub": (smollm2(30, 9, 3), True), "smollm2-4-layers": (smollm2(4, 9, 3), True)}
+KNOWN = MODELS | SMOLLM2
 
 
 def overlay(name: str) -> dict:
@@ -210,7 +211,7 @@ def overlay(name: str) -> dict:
 
 def small_geometry(name: str, geometry: dict) -> dict:
     """An overlay's geometry at the width of these folders: layers and heads stay as the overlay has them."""
-    raw = MODELS[name][0]
+    raw = KNOWN[name][0]
     hidden = raw.get("text_config", raw)["hidden_size"]
     return geometry | {"head_dim": HEAD_DIM, "hidden": hidden, "ffn": FFN, "vocab": len(make_tokenizer())}
 
@@ -237,7 +238,7 @@ def make_repository(name: str, folder: Path, seed: int = 0) -> Path:
     """Write the tiny repository of a model to `folder`: config.json, safetensors in several files, tokenizer."""
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-    raw, has_template = MODELS[name]
+    raw, has_template = KNOWN[name]
     tokenizer = make_tokenizer()
     tokenizer.chat_template = CHAT_TEMPLATE if has_template else None
     numbers = {

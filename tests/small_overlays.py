@@ -3,6 +3,7 @@
 import json
 
 import pandas as pd
+import yaml
 
 from colocate import plan
 from conftest import ROOT, Checkout
@@ -60,7 +61,16 @@ def mirror(folder):
             for number, (q, a) in enumerate(sums(first))
         ]
         write_rows(folder / f"allenai/ai2_arc/ARC-Easy/{split}.jsonl", rows)
+    name_config(folder / "openai/gsm8k", "main", ("train", "test"))
+    name_config(folder / "allenai/ai2_arc", "ARC-Easy", ("train", "validation", "test"))
     return folder
+
+
+def name_config(folder, name: str, splits: tuple[str, ...]) -> None:
+    """As data sets of the hub name their parts: in the head of README.md."""
+    files = [{"split": split, "path": f"{name}/{split}*"} for split in splits]
+    head = yaml.safe_dump({"configs": [{"config_name": name, "data_files": files}]})
+    (folder / "README.md").write_text(f"---\n{head}---\n")
 
 
 def smaller(source: dict) -> dict:

@@ -48,6 +48,16 @@ def said(inputs: dict, **changed) -> tuple[str, str]:
     return found["answer"], dict(found["findings"])["The arms"]
 
 
+def test_a_rope_base_for_each_kind_of_attention_layer(inputs):
+    """As in Gemma 3: one base in layers with full attention, another in those with a sliding window."""
+    theta = {"full_attention": 1_000_000, "sliding_attention": 10_000}
+    geometry = inputs["geometry"] | {"rope_theta": theta, "rope_type": {"full_attention": "linear"}}
+    found = question.facts(inputs | {"geometry": geometry}, {})
+    assert found["theta"] == "1,000,000 in full attention, 10,000 in sliding attention"
+    assert found["rope_type"] == "linear in full attention"
+    assert question.facts(inputs, {})["theta"] == "100,000"
+
+
 def contrasts(inputs: dict, difference: float, p: float, seeds: int = 2) -> pd.DataFrame:
     table = inputs["contrasts"].copy()
     own = table["family"] == "primary"

@@ -50,14 +50,21 @@ def facts(inputs: dict, config: dict) -> dict:
         "attention": kinds.get(geometry.get("attention"), "attention"),
         "dtype": geometry.get("dtype", "unknown"),
         "quantised": quantised(geometry),
-        "theta": f.number(geometry.get("rope_theta")),
-        "rope_type": geometry.get("rope_type", "default"),
+        "theta": by_kind_of_layer(geometry.get("rope_theta")),
+        "rope_type": by_kind_of_layer(geometry.get("rope_type", "default")),
         "n_benchmarks": len(benchmarks),
         "mini": [label(name) for name in mini],
         "full": [label(name) for name in benchmarks if name not in mini],
         "n_items": f.number(float(size.sum())),
         "seeds": max((len(part) for _, part in evaluations.groupby(["arm", "benchmark"])["seed"]), default=0),
     }
+
+
+def by_kind_of_layer(value) -> str:
+    """A value of the geometry; in some families one for each kind of attention layer (Gemma 3)."""
+    if not isinstance(value, dict):
+        return f.number(value)
+    return ", ".join(f"{f.number(one)} in {kind.replace('_', ' ')}" for kind, one in value.items())
 
 
 def limits(inputs: dict, config: dict) -> list[str]:
