@@ -176,11 +176,26 @@ def until_first_pass(side: str, folder: Path, adapter: Path | None, datasets: Pa
 # ----------------------------------------------------------------------------------- a shape with made-up tokens (GPU)
 
 
-def throughput(side: str, shape: str, dtype: str, device: str, size: int, scale: float, model=None) -> dict:
+def shape_of(model) -> dict:
+    """{layers, body (weights of linear maps a layer), head}: what operations a token follow from, packed or not."""
+    c = model.config
+    head_dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+    attention = 2 * (c.num_attention_heads + c.num_key_value_heads) * head_dim * c.hidden_size
+    body = attention + 3 * c.hidden_size * c.intermediate_size
+    return {"layers": c.num_hidden_layers, "body": body, "head": c.hidden_size * c.vocab_size}
+
+
+KINDS = ("loglikelihood", "answers")
+
+
+def throughput(
+    side: str, shape: str, dtype: str, device: str, size: int, scale: float, model=None, kinds=KINDS
+) -> dict:
     """Tokens a second of a randomly initialised Llama: 5-shot questions with four choices, and 8-shot answers.
 
     `scale` shortens everything; `model` is one of that shape that is there already. `share`: of the limit, which is the
-    rate of a large product for log-likelihoods and the rate at which weights and keys can be read for answers.
+    rate of a large product for log-likelihoods (layers over every token, shared ones once, and the head where a choice
+    is read) and the rate at which weights and keys can be read for answers.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -198,13 +213,16 @@ def throughput(side: str, shape: str, dtype: str, device: str, size: int, scale:
     shots = ids(700)
     questions = [shots + ids(90) for _ in range(2 * size)]
     requests = [(("", ""), question, [choice]) for question in questions for choice in (10, 11, 12, 13)]
-    n_tokens = sum(map(len, questions))
-    weights = sum(p.numel() for name, p in model.named_parameters() if "embed" not in name)
-    seconds = timed(lambda: lm._loglikelihood_tokens(requests, disable_tqdm=True), device)
-    found = {"loglikelihood": {"tokens": n_tokens, "tokens_s": n_tokens / seconds}}
-    if side == "colocate":
-        computed = len(shots) + sum(len(question) - len(shots) for question in questions)
-        found["loglikelihood"]["share"] = 2 * weights * computed / seconds / matmul_rate(model.dtype, device)
+    n_tokens, parts, found = sum(map(len, questions)), shape_of(model), {}
+    if "loglikelihood" in kinds:
+        seconds = timed(lambda: lm._loglikelihood_tokens(requests, disable_tqdm=True), device)
+        found["loglikelihood"] = {"tokens": n_tokens, "tokens_s": n_tokens / seconds}
+        if side == "colocate":
+            computed = len(shots) + sum(len(question) - len(shots) for question in questions)
+            work = 2 * (parts["layers"] * parts["body"] * computed + parts["head"] * len(questions))
+            found["loglikelihood"]["share"] = work / seconds / matmul_rate(model.dtype, device)
+    if "answers" not in kinds:
+        return found
     from lm_eval.api.instance import Instance
 
     length = max(2, int(256 * scale))
@@ -216,6 +234,7 @@ def throughput(side: str, shape: str, dtype: str, device: str, size: int, scale:
     config = model.config
     width = 2 * config.num_key_value_heads * config.head_dim * config.num_hidden_layers * model.dtype.itemsize
     steps = length * len(prompts) / size
+    weights = parts["layers"] * parts["body"] + parts["head"]
     read = steps * (weights * model.dtype.itemsize + size * (len(questions[0]) + length / 2) * width)
     found["answers"] = {"tokens": written, "tokens_s": written / seconds, "share": read / seconds / copy_rate(device)}
     return found

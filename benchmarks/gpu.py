@@ -9,13 +9,16 @@
 | rope | RoPE influence `output`: each layer with both signs from there to the end, in float32 | F |
 | lora_last, lora_all | training of LoRA and GARFA on the last 30 % of layers (23-31 of 32), and on all | F |
 | trainer_last, trainer_all | the same LoRA by Hugging Face's Trainer and PEFT, without GARFA | F |
-| loglikelihood, answers | 5-shot questions with four choices; 8-shot answers of 256 tokens, batches of 64 | F; M |
+| loglikelihood | 5-shot questions with four choices, batches of 64 | F |
+| answers | 8-shot answers of 256 tokens, batches of 64 | M |
 
 F: operations of the run over the rate of a large product in the same dtype, measured here. M: bytes of weights and keys
-over the rate at which a card reads its memory, measured here. A stage is a process of its own, so that its peak memory
-is its own; profiles run once before they are timed. Training is that of `benchmarks/training.py`, log-likelihoods and
-answers are those of `benchmarks/evaluation.py`. Targets: half of the limit for forwards and for lora_last, 1.5 times
-the Trainer.
+over the rate at which a card reads its memory, measured here; of packed weights nobody counts them, so that answers in
+nf4 have no limit. A stage is a process of its own, so that its peak memory is its own; profiles run once before they
+are timed. Training is that of `benchmarks/training.py`, log-likelihoods and answers are those of
+`benchmarks/evaluation.py`. Targets: half of the limit for forwards (sensitivity, rope, loglikelihood) and lora_last,
+1.5 times the Trainer. A row is printed as soon as it is measured; a stage that fails is noted, and the next one runs.
+Exit status 1 if one failed or missed its target.
 """
 
 import argparse
@@ -28,21 +31,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import evaluation
 import training
+from evaluation import KINDS, row, shape_of
 
-STAGES = ("sensitivity", "rope", "lora_last", "trainer_last", "lora_all", "trainer_all", "generation")
+STAGES = ("sensitivity", "rope", "lora_last", "trainer_last", "lora_all", "trainer_all", *KINDS)
 DTYPES = ("bfloat16", "nf4")
-HALF = ("sensitivity", "lora_last", "loglikelihood")  # at least half of the limit
+HALF = ("sensitivity", "rope", "lora_last", "loglikelihood")  # at least half of the limit
 LEAST = {"lora_last": ("trainer_last", 1.5), "lora_all": ("trainer_all", 1.5)}  # times as fast as
-GIB = 2**30
-
-
-def shape_of(model) -> dict:
-    """{layers, body (weights of linear maps a layer), head}: what operations a token follow from."""
-    c = model.config
-    head_dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
-    attention = 2 * (c.num_attention_heads + c.num_key_value_heads) * head_dim * c.hidden_size
-    body = attention + 3 * c.hidden_size * c.intermediate_size
-    return {"layers": c.num_hidden_layers, "body": body, "head": c.hidden_size * c.vocab_size}
+COLUMNS = ["stage", "dtype", "tokens/s", "limit, tokens/s", "share of the limit", "peak GiB", "target"]
 
 
 def sensitivity(model, device: str, scale: float) -> dict:
@@ -60,6 +55,7 @@ def sensitivity(model, device: str, scale: float) -> dict:
 
     run()
     shape, tokens = shape_of(model), 32 * len(texts)
+    run()
     seconds = evaluation.timed(run, device)
     return {"tokens_s": tokens / seconds, "work": 2 * tokens * shape["layers"] * shape["body"] / seconds}
 
@@ -97,31 +93,31 @@ def train(stage: str, shape: str, dtype: str, device: str, tokens: int) -> dict:
     return {"tokens_s": found["tokens"] / found["wall"], "share": found["share"]}
 
 
-def measure(stage: str, shape: str, dtype: str, device: str, scale: float, tokens: int) -> dict[str, dict]:
-    """{stage: {tokens_s, share, limit, peak_gib}} of one stage, in this process."""
+def measure(stage: str, shape: str, dtype: str, device: str, scale: float, tokens: int) -> dict:
+    """{tokens_s, share, limit, peak_gib} of one stage, in this process."""
     import torch
 
     from colocate import devices
 
     if stage.startswith(("lora", "trainer")):
-        found = {stage: train(stage, shape, dtype, device, tokens)}
+        found = train(stage, shape, dtype, device, tokens)
     else:
         exact = {"bfloat16": "float32", "nf4": "nf4_float32"}
         model = training.load(shape, exact.get(dtype, dtype) if stage == "rope" else dtype, device)
-        if stage == "generation":
-            found = evaluation.throughput("colocate", shape, dtype, device, 64 if scale == 1 else 4, scale, model)
-            if dtype == "nf4":  # its limit would have to count packed weights
-                found = {name: {"tokens_s": one["tokens_s"]} for name, one in found.items()}
+        if stage in KINDS:
+            size = 64 if scale == 1 else 4
+            found = evaluation.throughput("colocate", shape, dtype, device, size, scale, model, [stage])[stage]
+            if (stage, dtype) == ("answers", "nf4"):  # the limit would have to count bytes of packed weights
+                del found["share"]
         else:
-            found = {stage: {"sensitivity": sensitivity, "rope": rope}[stage](model, device, scale)}
-            found[stage]["share"] = found[stage].pop("work") / training.matmul_rate(model.dtype, device)
-    peak = devices.peak_memory_mib()["gpu" if device == "cuda" else "cpu"]
-    for one in found.values():
-        one["limit"] = one["tokens_s"] / one["share"] if one.get("share") else None
-        one["peak_gib"] = peak / 1024
+            found = {"sensitivity": sensitivity, "rope": rope}[stage](model, device, scale)
+            found["share"] = found.pop("work") / training.matmul_rate(model.dtype, device)
     if device == "cuda":
         torch.cuda.synchronize()
-    return found
+    peak = devices.peak_memory_mib()["gpu" if device == "cuda" else "cpu"] / 1024
+    share = found.get("share")
+    limit = found["tokens_s"] / share if share else None
+    return {"tokens_s": found["tokens_s"], "share": share, "limit": limit, "peak_gib": peak}
 
 
 def card(device: str) -> str:
@@ -131,41 +127,34 @@ def card(device: str) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else "CPU, one thread"
 
 
-def table(found: dict[str, dict[str, dict]], shape: str, name: str) -> list[str]:
-    """The Markdown table of {dtype: {stage: numbers}}, and the targets."""
-    lines = [f"{shape}, random weights, on {name}", ""]
-    lines += [
-        "| stage | dtype | tokens/s | limit, tokens/s | share of the limit | peak GiB |",
-        "|---|---|---|---|---|---|",
-    ]
-    for dtype, stages in found.items():
-        for stage, one in stages.items():
-            share, limit = (f"{one['share']:.0%}", f"{one['limit']:.0f}") if one.get("share") else ("-", "-")
-            lines.append(f"| {stage} | {dtype} | {one['tokens_s']:.0f} | {limit} | {share} | {one['peak_gib']:.1f} |")
-    lines.append("")
-    for dtype, stages in found.items():
-        for stage in HALF:
-            if stages.get(stage, {}).get("share"):
-                met = training.verdict(stages[stage]["share"] >= 0.5)
-                lines.append(f"{stage}, {dtype}: {stages[stage]['share']:.0%} of the limit, target 50 %: {met}")
-        for stage, (other, least) in LEAST.items():
-            if stage in stages and other in stages:
-                ratio = stages[stage]["tokens_s"] / stages[other]["tokens_s"]
-                met = training.verdict(ratio >= least)
-                lines.append(f"{stage}, {dtype}: {ratio:.2f} times the Trainer, target {least}: {met}")
-    return lines
+def line(stage: str, dtype: str, stages: dict[str, dict]) -> str:
+    """The row of a stage of {stage: numbers}, with the targets that can be judged by now."""
+    one = stages[stage]
+    share, limit = (f"{one['share']:.0%}", f"{one['limit']:.0f}") if one.get("share") else ("-", "-")
+    judged = []
+    if stage in HALF and one.get("share"):
+        judged.append(f"50 %: {training.verdict(one['share'] >= 0.5)}")
+    for ours, (theirs, least) in LEAST.items():
+        if stage in (ours, theirs) and {ours, theirs} <= set(stages):
+            ratio = stages[ours]["tokens_s"] / stages[theirs]["tokens_s"]
+            judged.append(f"{ours} {ratio:.2f} times as fast, {least}: {training.verdict(ratio >= least)}")
+    numbers = [f"{one['tokens_s']:.0f}", limit, share, f"{one['peak_gib']:.1f}"]
+    return row([stage, dtype, *numbers, "; ".join(judged) or "-"])
 
 
-def in_a_process(stage: str, dtype: str, options) -> dict[str, dict]:
+def in_a_process(stage: str, dtype: str, options) -> dict | None:
+    """What `measure` finds in a process of its own; None, and why on stderr, where that fails."""
     command = [sys.executable, __file__, "--run", stage, dtype, "--shape", options.shape, "--device", options.device]
     command += ["--scale", str(options.scale), "--tokens", str(options.tokens)]
     done = subprocess.run(command, text=True, capture_output=True)
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{done.stderr[-3000:]}")
+        print(f"{' '.join(command)}\n{done.stderr[-3000:]}", file=sys.stderr, flush=True)
+        return None
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 1 if a stage failed or a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=["llama31-8b", "tiny"], default="llama31-8b")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
@@ -185,13 +174,23 @@ def main(arguments: list[str] | None = None) -> None:
     if options.run:
         stage, dtype = options.run
         print(json.dumps(measure(stage, options.shape, dtype, options.device, options.scale, options.tokens)))
-        return
-    found = {dtype: {} for dtype in options.dtypes}
+        return 0
+    print(f"{options.shape}, random weights, on {card(options.device)}\n")
+    print(row(COLUMNS), row(["---"] * len(COLUMNS)), sep="\n", flush=True)
+    wrong = False
     for dtype in options.dtypes:
+        stages: dict[str, dict] = {}
         for stage in options.stages:
-            found[dtype] |= in_a_process(stage, dtype, options)
-    print("\n".join(table(found, options.shape, card(options.device))))
+            found = in_a_process(stage, dtype, options)
+            if found is None:
+                said = row([stage, dtype, "FAILED", *["-"] * 4])
+            else:
+                stages[stage] = found
+                said = line(stage, dtype, stages)
+            print(said, flush=True)
+            wrong |= "FAILED" in said or "MISSED" in said
+    return int(wrong)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

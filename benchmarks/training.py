@@ -349,16 +349,18 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     runs = [(side, case) for case in CASES for side in SIDES]
     records = {run: [] for run in runs}
+    print(*HEADER, sep="\n", flush=True)
     for seed in range(options.repeats):
         for run in runs if seed % 2 == 0 else runs[::-1]:
             records[run].append(subprocess_run(*run, *where, seed))
+            print(row(*run, records[run][-1:], f", seed {seed}"), flush=True)  # what a time limit may leave
     costs = subprocess_run("colocate", "garfa", *where, 0)["costs"]
     lines = report(records, costs, *where)
-    print("\n".join(lines))
+    print("", *lines, sep="\n", flush=True)
     for case, (name, least) in CASES.items():
         if statistics.mean(ratios(records, case, timing(options.device))) < least:
-            print(f"\n{name}: under the target; where the time of colocate goes:\n")
-            print(subprocess_run("colocate", case, *where, 0, "--profile")["profile"])
+            print(f"\n{name}: under the target; where the time of colocate goes:\n", flush=True)
+            print(subprocess_run("colocate", case, *where, 0, "--profile")["profile"], flush=True)
     return int(any("MISSED" in line for line in lines))
 
 
@@ -381,21 +383,27 @@ def ratios(records: dict, case: str, clock: str) -> list[float]:
     return [theirs[clock] / ours[clock] for theirs, ours in pairs]
 
 
+HEADER = [
+    "| | tokens/s (wall) | tokens/s (processor) | share of matmul rate | peak MiB | held-out loss |",
+    "|---|---|---|---|---|---|",
+]
+
+
+def row(side: str, case: str, found: list[dict], which: str = "") -> str:
+    """The means of some runs, and each one's loss."""
+    mean = {key: statistics.mean(one[key] for one in found) for key in found[0]}
+    speeds = " | ".join(f"{mean['tokens'] / mean[key]:.0f}" for key in ("wall", "processor"))
+    losses = ", ".join(f"{one['loss']:.4f}" for one in found)
+    name = f"{CASES[case][0]}: {SIDES[side]}{which}"
+    return f"| {name} | {speeds} | {mean['share']:.0%} | {mean['peak_mib']:.0f} | {losses} |"
+
+
 def report(records: dict, costs: list[float], shape: str, dtype: str, device: str, n_tokens: int) -> list[str]:
     """A table of the runs, the ratios with their spread, and each target with whether it is met."""
     clock = timing(device)
     tokens = records["trainer", "last"][0]["tokens"]
     lines = [f"{shape}, {dtype}, {device}, one thread: {tokens} tokens in {EPOCHS} epochs, {BATCH} examples a step", ""]
-    lines.append("| | tokens/s (wall) | tokens/s (processor) | share of matmul rate | peak MiB | held-out loss |")
-    lines.append("|---|---|---|---|---|---|")
-    for (side, case), found in records.items():
-        mean = {key: statistics.mean(one[key] for one in found) for key in found[0]}
-        speeds = " | ".join(f"{mean['tokens'] / mean[key]:.0f}" for key in ("wall", "processor"))
-        losses = ", ".join(f"{one['loss']:.4f}" for one in found)
-        lines.append(
-            f"| {CASES[case][0]}: {SIDES[side]} | {speeds} | {mean['share']:.0%} | {mean['peak_mib']:.0f} | {losses} |"
-        )
-    lines.append("")
+    lines += [*HEADER, *(row(*run, found) for run, found in records.items()), ""]
     for case, (name, least) in CASES.items():
         found = {key: ratios(records, case, key) for key in ("processor", "wall")}
         each = "; ".join(

@@ -6,7 +6,7 @@ import sys
 import pytest
 import yaml
 
-from colocate import config, config_files, config_schema
+from colocate import aliases, config, config_files, config_schema
 from colocate.errors import InputError
 from colocate.profiles import METRICS
 from conftest import ROOT
@@ -240,18 +240,7 @@ def test_every_arm_of_the_catalogue_can_be_selected(study):
     draws = [arm for arm in completed["select"]["arms"] if arm.startswith("random_draws-draw")]
     assert len(draws) == 19
     assert [completed["arms"][arm]["draw"] for arm in draws] == list(range(19))
-    assert len(set(config.same_arms(completed).values())) == len(completed["select"]["arms"])
-
-
-def test_arms_that_are_the_same_behind_their_names_are_one(study):
-    study["layer_sets"]["again"] = dict(study["layer_sets"]["sensitive"])
-    study["arms"]["twin"] = {"lora": "again", "garfa": "sensitive"}
-    study["arms"]["drawn_twin"] = {"lora": "elsewhere", "garfa": "elsewhere"}
-    study["layer_sets"]["elsewhere"] = {"random": 0.28}
-    study["select"]["arms"] += ["twin", "drawn_twin"]
-    same = config.same_arms(config.complete(study))
-    assert same["twin"] == "colocated"
-    assert same["drawn_twin"] == "drawn_twin"  # another name is another draw
+    assert aliases.of(completed) == {}
 
 
 def test_overlays_complete(study):

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from colocate import config, config_schema, instructions, pairs
+from colocate import config, config_schema, full_tuning, instructions, pairs
 from colocate.profiles import METRICS
 from commands import fences, without_fences
 from conftest import ROOT
@@ -200,3 +200,20 @@ def test_the_overlay_of_the_tutorial_adds_its_seed_and_its_arm(checkout):
     planned = re.findall(r"^ +train_arm +(\w+) seed (\d)", checkout.snakemake("--dry-run").stdout, re.MULTILINE)
     assert {seed for _, seed in planned} == {"0", "1", "2"}
     assert {arm for arm, _ in planned} == {"colocated", "standard_lora", "mid_block", "last_fifth"}
+
+
+# ---- numbers that stand in several places
+
+
+def test_the_memory_of_full_fine_tuning_is_the_same_everywhere():
+    """Bytes a parameter: weight, float32 copy of a shorter one, gradient and Adam's two moments in float32."""
+    bfloat16, float32 = 2 + 4 + 4 + 8, 4 + 4 + 8
+    assert f"{bfloat16} bytes of GPU memory a parameter in bfloat16, {float32} in float32" in read("config/README.md")
+    assert f"{bfloat16} bytes a parameter in bfloat16, {float32} in float32" in read("docs/models.md")
+    assert f"in all {bfloat16}; float32 4 + 4 + 8 = {float32}" in full_tuning.__doc__
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_extras_are_installed_by_make(page):
+    """The package is on no index: pip would not find it."""
+    assert not re.search(r"pip install\s+['\"]?colocate", read(page))

@@ -7,7 +7,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from colocate import bill, fits
+from colocate import bill, config, fits, layer_sets
 from colocate.statistics import across, over_models
 from conftest import ROOT, Checkout
 from hub_models import overlay
@@ -52,10 +52,11 @@ def test_the_whole_plan_of_olmo2(checkout):
     assert set(arms) >= {*MASKS, *SEGMENTS, "standard_lora", "full_sft"}
     published = {"mid_block_as_published"} | {f"{arm}_as_published" for arm in {*MASKS[1:], *SEGMENTS}}
     assert set(arms) >= published
-    assert found["train_arm"] == 2 * 3 * (len(arms) - 1)
+    trained = len(arms) - 2  # not base; and standard_lora_full_rank is standard_lora here
+    assert found["train_arm"] == 2 * 3 * trained
     assert found["profile_released"] == 2 * 2 * len(study["select"]["arm_profiles"])  # SFT and Instruct of each size
     assert found["fetch_model"] == 6
-    assert found["evaluate_arm"] == 2 * (1 + 3 * (len(arms) - 1)) * 4
+    assert found["evaluate_arm"] == 2 * (1 + 3 * trained) * 4
 
 
 def test_the_whole_plan_of_families(checkout):
@@ -96,11 +97,47 @@ def test_the_whole_plan_of_the_small_overlays(checkout, name, expected):
     assert found["fetch_model"] == found["write_report"] == 1
 
 
+def trainable(study: dict, model: str, arm: str) -> int:
+    """Trainable parameters of an arm, on a stand-in for the sets that need profiles: the first layers, as many."""
+    g = study["models"][model]["geometry"]
+    sizes = {"q_proj": g["n_heads"] * g["head_dim"], "k_proj": g["n_kv_heads"] * g["head_dim"]}
+    sizes |= {"v_proj": sizes["k_proj"], "o_proj": sizes["q_proj"]}
+    sizes |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), g["ffn"])
+    layers = range(g["n_layers"])
+    geometry = {"n_layers": len(layers), "n_kv_heads": g["n_kv_heads"], "rope_layers": list(layers)}
+    geometry["linear_shapes"] = {str(i): {name: [size, g["hidden"]] for name, size in sizes.items()} for i in layers}
+    entry = study["arms"][arm]
+    matched = study["arms"][entry["budget"].removeprefix("match ")] if "budget" in entry else None
+    rules = {name: study["layer_sets"][name] for name in config.arm_sets(study, arm)}
+    profiles = {name: {i: -i - len(name) for i in layers} for name in rules}
+    sets = {
+        name: layer_sets.select(name, rule, len(layers), profiles[name])
+        for name, rule in rules.items()
+        if "random" not in rule
+    }
+    rules = {name: {key: value for key, value in rule.items() if key != "by"} for name, rule in rules.items()}
+    return layer_sets.resolve(arm, 0, entry, matched, rules, sets, geometry, study["training"])["n_trainable"]
+
+
+@pytest.mark.parametrize("name", ["config", "llama31-8b", "olmo2", "families"])
+def test_the_primary_family_compares_arms_of_one_budget(name):
+    """But for LoRA on R in the study of Rao 2026, whose printed R has a layer more than S (docs/choices.md)."""
+    study = config.complete(bill.merged([str(ROOT / f"config/{one}.yaml") for one in dict.fromkeys(("config", name))]))
+    chosen = study["statistics"]
+    against = set(chosen["primary_against"]) & set(study["select"]["arms"])
+    assert len(against) >= 4
+    for model in study["select"]["models"]:
+        reference = trainable(study, model, chosen["reference"])
+        for arm in against:
+            on_r = name == "llama31-8b" and study["arms"][arm]["lora"] == "positional"
+            assert trainable(study, model, arm) / reference == pytest.approx(10 / 9 if on_r else 1, rel=0.003), arm
+
+
 @pytest.mark.parametrize(("name", "card_mib"), [("llama31-8b", 81_000), ("olmo2", 143_000), ("families", 143_000)])
 def test_an_overlay_fits_on_the_card_that_it_names(name, card_mib):
-    config = bill.merged([str(ROOT / "config/config.yaml"), str(ROOT / f"config/{name}.yaml")])
-    assert fits.refusal(config, card_mib) == ""
-    assert "needs" in fits.refusal(config, 24 * 1024)
+    study = bill.merged([str(ROOT / "config/config.yaml"), str(ROOT / f"config/{name}.yaml")])
+    assert fits.refusal(study, card_mib) == ""
+    assert "needs" in fits.refusal(study, 24 * 1024)
 
 
 def test_a_model_of_several_cards_asks_for_them_in_every_job(checkout):

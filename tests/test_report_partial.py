@@ -12,7 +12,7 @@ import yaml
 
 import item_level
 import synthetic
-from colocate import figures
+from colocate import config_schema, figures
 from colocate.errors import InputError
 from colocate.files import write_json, write_text
 from colocate.report import partial
@@ -31,6 +31,7 @@ CONFIG = item_level.CONFIG | {
     "layer_sets": {arm: {"layers": [place]} for place, arm in enumerate(synthetic.ARMS)},
     "models": {synthetic.MODEL: {}},
     "seeds": list(synthetic.SEEDS),
+    "training": config_schema.with_defaults({}, config_schema.load()["properties"]["training"], {}),
     "prices": {"gpu_hour": 2.5, "cpu_hour": 0.04, "currency": "USD"},
 }
 

@@ -1,6 +1,6 @@
 """What a study runs on a model: own seeds, arms of some models alone, arms that say the same, drawn layer sets."""
 
-from colocate import selection
+from colocate import config_schema, selection
 
 STUDY = {
     "select": {
@@ -21,6 +21,7 @@ STUDY = {
     },
     "layer_sets": {"last": {"layers": [3]}, "some": {"random": 2}},
     "seeds": [0, 1],
+    "training": config_schema.with_defaults({}, config_schema.load()["properties"]["training"], {}),
 }
 LATE, LOSS_ONLY = [("late", 0), ("late", 1)], [("loss_only", 0), ("loss_only", 1)]
 

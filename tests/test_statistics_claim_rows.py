@@ -181,6 +181,17 @@ def test_as_many_parameters_are_no_saving(whole):
     assert "compute 90 %" in row["why"]  # 60 layers of forward and backward less the 6 below the first adapted one
 
 
+def test_a_claim_finds_an_arm_that_ran_under_another_name(whole, rows):
+    """Every row is the same when standard_lora_full_rank and mid_block ran as `one` and `two`."""
+    names = {"standard_lora_full_rank": "one", "mid_block": "two"}
+    tables = {name: whole[name].replace(names) for name in ("contrasts", "summaries", "alphas", "cka", "segment_swap")}
+    arms = [arm | {"arm": names.get(arm["arm"], arm["arm"])} for arm in whole["arms"]]
+    losses = {names.get(arm, arm): loss for arm, loss in whole["validate_loss"].items()}
+    renamed = whole | tables | {"arms": arms, "validate_loss": losses, "aliases": names}
+    again = claims.judge(CSV, evidence.evidence(**renamed)).set_index(["claim", "scope"])
+    pd.testing.assert_frame_equal(again, rows)
+
+
 def test_a_segment_that_stands_out_in_every_seed_is_found_and_chance_is_not():
     rng = np.random.default_rng(4)
     values = 0.02 * rng.normal(size=(6, 5)) + np.array([0, 0, 0.3, 0, 0])

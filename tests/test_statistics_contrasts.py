@@ -427,3 +427,14 @@ def test_words_for_benchmarks():
         "code",
         None,
     ]
+
+
+def test_pairs_asked_for_by_name_are_found_under_the_name_that_ran():
+    arms = ["base", "colocated", "one", "two", "garfa_sensitive"]
+    items = items_of(arms, [0, 1], {"mini_arc": 30}, np.random.default_rng(0))
+    names = {"mid_block": "one", "standard_lora": "two", "lora_sensitive": "two", "segment_2": "two"}
+    table = contrasts.contrast(items, None, {"reference": "colocated", "against": []}, aliases=names)
+    pairs = set(zip(table["arm_a"], table["arm_b"], strict=True))
+    assert ("one", "two") in pairs
+    assert ("two", "two") not in pairs
+    assert ("colocated - lora_sensitive", "garfa_sensitive - base") in pairs

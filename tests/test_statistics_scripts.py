@@ -141,7 +141,7 @@ def test_the_scripts_of_a_study(study):
         study,
         summaries | heldout | {"per_item": "evaluations/*/*/*.items.parquet"},
         {"contrasts": "contrasts.csv", "power": "power.csv"},
-        {"reference": "colocated", "primary_against": ["standard_lora"], "random_arms": random_arms},
+        {"reference": "colocated", "primary_against": ["standard_lora"], "random_arms": random_arms, "aliases": {}},
     )
     assert table("contrasts.csv")["n_draws"].dropna().tolist() == [4]
 
@@ -154,7 +154,7 @@ def test_the_scripts_of_a_study(study):
         | {"arm_profiles": "arm_profiles/*/*/*.csv", "arms": "arms/*/*.json"},
         {"verdicts": "claims.csv"},
         scope | {"reference": "colocated", "seed": 0, "sets": {"sensitive": "sensitive", "positional": "positional"}}
-        | {"metrics": {name: entry["metric"] for name, entry in PROFILES.items()}},
+        | {"aliases": {}, "metrics": {name: entry["metric"] for name, entry in PROFILES.items()}},
     )  # fmt: skip
     verdicts = table("claims.csv").set_index(["claim", "scope"])
     assert len(verdicts) == 52

@@ -56,3 +56,21 @@ def test_the_report_gives_ratios_with_their_spread_and_verdicts(benchmark):
     assert "peak 1000 against 900 MiB: MISSED" in text
     assert "differs by +0.0010, +0.0000 (0.1000 between seeds)" in text
     assert "GARFA's own cost: +1.5%" in text
+
+
+def test_every_run_is_printed_as_it_comes(benchmark, monkeypatch, capfd):
+    """What a time limit, here of the last run, leaves."""
+    left = iter([record(10, 900, 1.1), record(5, 900, 1.2)])
+
+    def subprocess_run(*_):
+        found = next(left, None)
+        if found is None:
+            raise SystemExit("no more")
+        return found
+
+    monkeypatch.setattr(benchmark, "subprocess_run", subprocess_run)
+    with pytest.raises(SystemExit, match="no more"):
+        benchmark.main(["--shape", "tiny", "--dtype", "float32"])
+    rows = capfd.readouterr().out.splitlines()
+    assert len(rows) == 4
+    assert rows[2].endswith(", seed 0 | 50 | 100 | 50% | 900 | 1.1000 |")

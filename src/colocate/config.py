@@ -312,35 +312,3 @@ def arm_sets(config: dict, arm: str) -> list[str]:
     for name in names:  # grows: the parts of a part follow
         names += [part for part in set_parts(config["layer_sets"][name]) if part not in names]
     return sorted(set(names))
-
-
-def expanded_arm(config: dict, arm: str) -> dict:
-    """An arm's entry with the names of layer sets replaced by their rules, and the arm of its budget by its entry."""
-    sets = config["layer_sets"]
-
-    def rule(name: str) -> dict:
-        entry = sets[name]
-        parts = {kind: [rule(part) for part in entry[kind]] for kind in ("union", "minus") if kind in entry}
-        if "shift" in entry:
-            parts["shift"] = [rule(entry["shift"][0]), entry["shift"][1]]
-        # A random set is drawn under its name: two names are two draws.
-        return entry | parts | ({"name": name} if "random" in entry else {})
-
-    entry = dict(config["arms"][arm])
-    for part in PARTS:
-        if part in entry:
-            entry[part] = rule(entry[part])
-    if "budget" in entry:
-        entry["budget"] = expanded_arm(config, entry["budget"].removeprefix("match "))
-    return entry
-
-
-def same_arms(config: dict) -> dict[str, str]:
-    """Each selected arm and the first selected arm that is the same once set names are replaced by their rules."""
-    first = {}
-    for arm in config["select"]["arms"]:
-        entry = expanded_arm(config, arm)
-        first[arm] = next(
-            (other for other in first if first[other] == other and expanded_arm(config, other) == entry), arm
-        )
-    return first

@@ -1,16 +1,16 @@
 """What a study runs on a model: arms, runs, layer sets, out of its completed config. Light: the Snakefile uses it.
 
-An arm whose entry says the same as an earlier one is run once, under the earlier name (`config.same_arms`). base is
+An arm whose entry says the same as an earlier one is run once, under the earlier name (`aliases.same_arms`). base is
 never trained, and counts once, as seed 0.
 """
 
+from colocate import aliases, gain
 from colocate import config as configuration
-from colocate import gain
 
 
 def arms(study: dict, model: str) -> list[str]:
     """Selected arms that this model takes part in, in the order of the config."""
-    same = configuration.same_arms(study)
+    same = aliases.same_arms(study)
     names = sorted(set(same.values()), key=list(same).index)
     return [arm for arm in names if model in study["arms"][arm].get("models", [model])]
 

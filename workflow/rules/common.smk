@@ -12,8 +12,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from colocate import config as configuration
-from colocate import bill, cluster, config_files, devices, digests, driver, figures, files, gain, hub_data, layer_sets
-from colocate import plan, progress_table, selection, tuning
+from colocate import aliases, bill, cluster, config_files, devices, digests, driver, figures, files, gain, hub_data
+from colocate import layer_sets, plan, progress_table, selection, tuning
 from colocate import pairs as data_of_pairs
 from colocate.errors import InputError
 from colocate.figures import FIGURES
@@ -54,7 +54,7 @@ RESULTS = f"results/{STUDY['study']}"
 BASE = f"{RESULTS}/{{model}}"
 LOGS = f"logs/{STUDY['study']}"
 SCRATCH = f"scratch/{STUDY['study']}"
-SAME = configuration.same_arms(STUDY)
+SAME = aliases.same_arms(STUDY)
 ARMS = sorted(set(SAME.values()), key=list(SAME).index)
 SEEDS = STUDY["seeds"]
 THREADS = STUDY["threads"]

@@ -127,9 +127,13 @@ def random_arms(model: str) -> list[str]:
 
 
 def contrast_settings(wildcards) -> dict:
-    chosen = {key: STUDY["statistics"][key] for key in ("reference", "primary_against")}
-    against = [SAME.get(arm, arm) for arm in chosen["primary_against"]]
-    return chosen | {"primary_against": against, "random_arms": random_arms(wildcards.model)}
+    chosen = STUDY["statistics"]
+    return {
+        "reference": SAME.get(chosen["reference"], chosen["reference"]),
+        "primary_against": [SAME.get(arm, arm) for arm in chosen["primary_against"]],
+        "random_arms": random_arms(wildcards.model),
+        "aliases": aliases.of(STUDY),
+    }
 
 
 def top_sets() -> dict[str, str]:
@@ -171,7 +175,8 @@ def scope_of(*names: str) -> dict:
 def claim_settings(wildcards) -> dict:
     """The scope and the names that claims are judged by."""
     chosen = {key: STUDY["statistics"][key] for key in ("reference", "seed")}
-    return chosen | {"scope": scope_of(wildcards.model), "sets": top_sets(), "metrics": metrics_by_profile()}
+    chosen |= {"scope": scope_of(wildcards.model), "sets": top_sets(), "metrics": metrics_by_profile()}
+    return chosen | {"aliases": aliases.of(STUDY)}
 
 
 def figure_settings(wildcards) -> dict:
@@ -196,11 +201,10 @@ def bill_settings() -> dict:
 
 
 def report_settings() -> dict:
-    aliases = {arm: first for arm, first in SAME.items() if arm != first}
     return {
         "study": STUDY["study"],
         "results": RESULTS,
         "models": {model: selection.of_model(STUDY, model) for model in SELECT["models"]},
-        "aliases": aliases,
+        "aliases": aliases.of(STUDY),
         "default": config_files.digest("config/config.yaml"),
     }

@@ -20,6 +20,13 @@ with Job(__doc__, inputs="summaries* per_item* heldout*", outputs="contrasts pow
     )
     heldout = contrasts.stack_heldout({results.run_of(path): pd.read_parquet(path) for path in job.input.heldout})
     primary = {"reference": settings["reference"], "against": settings["primary_against"]}
-    table = contrasts.contrast(items, heldout, primary, random_arms=settings["random_arms"], environments=environments)
+    table = contrasts.contrast(
+        items,
+        heldout,
+        primary,
+        random_arms=settings["random_arms"],
+        environments=environments,
+        aliases=settings["aliases"],
+    )
     files.write_csv(job.out.contrasts, table)
     files.write_csv(job.out.power, power.power(table))

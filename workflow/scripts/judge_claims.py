@@ -40,6 +40,7 @@ with Job(__doc__, inputs=INPUTS, outputs="verdicts") as job:
         cka=arm_metric("linear_cka"),
         segment_swap=arm_metric("segment_swap"),
         reference=settings["reference"],
+        aliases=settings["aliases"],
         seed=settings["seed"],
         **settings["sets"],
     )

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import yaml
 
+from colocate import aliases, files, selection
 from colocate import config as configuration
-from colocate import files, selection
 from colocate.compute import collect, environment
 from colocate.errors import InputError
 from colocate.report.table import Table
@@ -57,7 +57,7 @@ def write_partial(study: str, root: str | Path = ".") -> Path:
             models,
             out,
             config=config,
-            aliases={arm: first for arm, first in configuration.same_arms(config).items() if arm != first},
+            aliases=aliases.of(config),
             claims=claims if claims.is_file() else None,
             frozen=frozen if frozen.is_file() else None,
             default=configuration.complete(yaml.safe_load(default.read_text())) if default.is_file() else None,

@@ -58,6 +58,7 @@ def contrast(
     random_arms: Sequence[str] = (),
     environments: pd.DataFrame | None = None,
     also: Sequence[tuple[str, str]] = ALSO,
+    aliases: dict[str, str] | None = None,
 ) -> pd.DataFrame:
     """The contrasts of one model.
 
@@ -69,6 +70,7 @@ def contrast(
     random_arms    arms whose layers are drawn anew for every seed
     environments   arm,seed,benchmark,dtype,device of the evaluations
     also           further pairs; one whose arms were not run is left out
+    aliases        {arm: the same arm, under the name that it was run under}
 
     Raises InputError on evaluations of different dtype or kind of device, and on missing columns.
     """
@@ -77,7 +79,7 @@ def contrast(
     _need_columns(evaluations, needed, "evaluations")
     reference, against = primary["reference"], list(primary["against"])
     arms = list(dict.fromkeys(chain(evaluations["arm"], heldout["arm"] if heldout is not None else ())))
-    pairs = _pairs(arms, reference, base, also)
+    pairs = _pairs(arms, reference, base, also, aliases or {})
     tables = _tables(evaluations, base)
     rows = []
     for (benchmark, outcome), group in _cells(tables, heldout, base):
@@ -174,15 +176,19 @@ def _need_columns(table: pd.DataFrame, columns: Sequence[str], name: str) -> Non
         raise InputError(f"{name}: columns {missing} are missing; found {list(table.columns)}")
 
 
-def _pairs(arms: list[str], reference: str, base: str, also: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict]:
+def _pairs(
+    arms: list[str], reference: str, base: str, also: Sequence[tuple[str, str]], aliases: dict[str, str]
+) -> dict[tuple[str, str], dict]:
     """(arm_a, arm_b) to the weight of each arm."""
+    also = [tuple(aliases.get(arm, arm) for arm in pair) for pair in also]
     pairs = [(reference, arm) for arm in arms if reference in arms and arm not in (reference, base)]
     pairs += [(arm, base) for arm in arms if base in arms and arm != base]
-    pairs += [(a, b) for a, b in also if a in arms and b in arms]
+    pairs += [(a, b) for a, b in also if a in arms and b in arms and a != b]
     named = {pair: {pair[0]: 1.0, pair[1]: -1.0} for pair in dict.fromkeys(pairs)}
-    both, lora, garfa = SYNERGY
-    if {*SYNERGY, base} <= set(arms):
-        named[f"{both} - {lora}", f"{garfa} - {base}"] = {both: 1.0, lora: -1.0, garfa: -1.0, base: 1.0}
+    run = [*(aliases.get(arm, arm) for arm in SYNERGY), base]
+    if set(run) <= set(arms):
+        both, lora, garfa = SYNERGY
+        named[f"{both} - {lora}", f"{garfa} - {base}"] = dict(zip(run, (1.0, -1.0, -1.0, 1.0), strict=True))
     return named
 
 

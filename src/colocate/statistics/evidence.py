@@ -41,6 +41,7 @@ def evidence(
     sensitive: str = "sensitive",
     positional: str = "positional",
     seed: int = 0,
+    aliases: dict[str, str] | None = None,
 ) -> dict:
     """{"scope", "gates", "measurements"} for `colocate.statistics.claims.judge`.
 
@@ -56,7 +57,14 @@ def evidence(
     arms                      resolved arms: arm, lora_layers, garfa_layers, n_trainable
     validate_loss             arm to its mean held-out loss on validate
     cka, segment_swap         arm,seed,layer,value: debiased CKA with base; effect of swapping the layer's depth segment
+    aliases                   {arm: the same arm, under the name that it was run under}
     """
+    aliases = aliases or {}
+    tables = (contrasts, alphas, summaries, cka, segment_swap)
+    contrasts, alphas, summaries, cka, segment_swap = (_under_all_names(table, aliases) for table in tables)
+    arms = [one | {"arm": name} for one in arms or () for name in _names(one["arm"], aliases)]
+    losses = (validate_loss or {}).items()
+    validate_loss = {name: loss for arm, loss in losses for name in _names(arm, aliases)}
     summaries = summaries.assign(accuracy=pd.to_numeric(summaries["accuracy"], errors="coerce"))
     rows = correlations[correlations["primary"].astype(bool)] if len(correlations) else correlations
     primary = rows.iloc[0].to_dict() if len(rows) else None
@@ -66,7 +74,7 @@ def evidence(
         if name in layer_sets
     }
     guessing = Guessing(summaries, base)
-    table = Contrasts(contrasts, reference, guessing, validate_loss or {})
+    table = Contrasts(contrasts, reference, guessing, validate_loss)
     gates = profile_gates(primary) | set_gates(sets) | {"chance": guessing.failed()}
     measured = measurements.correlations(primary)
     measured["beyond_architecture"] = measurements.beyond_twins(primary, twins)
@@ -84,7 +92,7 @@ def evidence(
         "mid_block_gsm8k": measurements_arms.both_readings(
             table.published_benchmark("mid_block", "standard_lora", "gsm8k"), summaries, "standard_lora", "gsm8k"
         ),
-        "mid_block_cheaper": measurements_arms.mid_block_cheaper(arms or []),
+        "mid_block_cheaper": measurements_arms.mid_block_cheaper(arms),
         "gains_everywhere": table.domains(reference, base),
         "recipe": table.one(CROSS_ARMS[0], reference, "composite"),
         "haiku": measurements_arms.haiku(summaries, reference),
@@ -96,3 +104,16 @@ def evidence(
     whole = "a statement about several models, or the study as a whole: see across_claims.csv"
     measured |= dict.fromkeys(OF_THE_STUDY, Measurement(missing=whole))
     return {"scope": scope, "gates": gates, "measurements": {key: value for key, value in measured.items() if value}}
+
+
+def _names(arm: str, aliases: dict[str, str]) -> list[str]:
+    return [arm, *(alias for alias, first in aliases.items() if first == arm)]
+
+
+def _under_all_names(table: pd.DataFrame | None, aliases: dict[str, str]) -> pd.DataFrame | None:
+    """The rows of an arm once more under each other name of it: claims name arms, whatever name they ran under."""
+    columns = [] if table is None else [name for name in ("arm", "arm_a", "arm_b") if name in table]
+    for column in columns if aliases else ():
+        again = [table[table[column] == first].assign(**{column: alias}) for alias, first in aliases.items()]
+        table = pd.concat([table, *again], ignore_index=True)
+    return table
