@@ -98,6 +98,11 @@ onstart:
         {"rule": job.rule.name, "wildcards": dict(job.wildcards.items())} for job in workflow.dag.needrun_jobs()
     ]
     bill.check_room(needed, STUDY)
+    # Compute nodes and containers may have what this machine lacks.
+    if workflow.executor_plugin.name == "local" and not workflow.deployment_settings.deployment_method:
+        of_models = [job for job in needed if job["rule"] in plan.MODEL_RULES]
+        for doubt in configuration.check_programs(STUDY, CONFIG_FILES, of_models):
+            print(f"Note: {doubt}", file=sys.stderr)
     if workflow.executor_plugin.name == "slurm":
         cluster.check_run(workflow)
 
