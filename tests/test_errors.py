@@ -15,7 +15,7 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from colocate import cluster, config, downloads, driver, mixtures, models, pairs, preparation, suggest
+from colocate import cluster, config, downloads, driver, mixtures, models, pairs, plan, preparation, suggest
 from colocate.errors import InputError
 from conftest import ROOT, Checkout
 from tiny import GEOMETRY, edit_config
@@ -470,6 +470,36 @@ TINY = {
     "select": {"models": ["tiny"], "arms": ["base", "colocated", "mid_block"]},
     "statistics": {"primary_against": []},
 }
+# Of a model whose layer 2 does not rotate: overlay, and what is said of it.
+MISFITS = {
+    "a target that no layer has": (
+        {"training": {"lora": {"targets": ["q_prj", "v_proj"]}}},
+        "training.lora.targets: found q_prj, which no layer of this model has; allowed: down_proj,",
+    ),
+    "GARFA on a layer that never rotates": (
+        {"arms": {"mid_block": {"garfa": "two"}}, "layer_sets": {"two": {"layers": [1, 2]}}},
+        "arms.mid_block.garfa: found two; layers [2] of this model have no rotary position encoding; allowed: a set",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MISFITS)
+def test_arms_that_do_not_fit_the_model_stop_before_it_is_measured(name, copy, checkout):
+    """By name of the key, although the layers of other arms come from profiles that are still to be made."""
+    values, said = MISFITS[name]
+    edit_config(copy, no_rope_layers=[1, 1, 0, 1])
+    checkout.configfiles.append("config/ci.yaml")
+    checkout.overlay("tiny", TINY | {"models": {"tiny": {"source": f"path:{copy}", "geometry": GEOMETRY}}})
+    checkout.overlay("wrong", values)
+    done = checkout.snakemake("evaluate", check=False)
+    assert done.returncode != 0
+    assert said in done.stdout, done.stdout[-4000:]
+    assert "Traceback" not in done.stdout
+    begun = {path.name for path in (checkout.folder / "logs/wrong").iterdir() if list(path.rglob("*.log"))}
+    assert "describe_model" in begun
+    assert not begun & set(plan.MODEL_RULES)
+
 
 # What Python finds of these programs on a machine that has none of them.
 BARE = """import importlib.util, shutil
