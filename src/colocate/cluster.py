@@ -21,6 +21,7 @@ from pathlib import Path
 from colocate.errors import InputError
 
 PREFIX = "colocate"
+GO = "To run: snakemake --profile slurm (what it would do: snakemake --profile slurm --dry-run)"
 LONGEST_SILENCE = 60  # seconds without a word while something is waited for
 ENDED = set("COMPLETED FAILED CANCELLED TIMEOUT NODE_FAIL OUT_OF_MEMORY BOOT_FAIL DEADLINE PREEMPTED".split())
 # squeue must remember an ended job for longer than the driver waits between two looks, at most 180 s. Unit: seconds.
@@ -272,6 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
             print("\n".join(found) or "nothing found that would stop or hang a run")
             for line in doubts(chosen.folder):
                 print("Note:", line)
+            print("Put this right, and look again: python -m colocate.cluster check" if found else GO)
             return bool(found)
         if chosen.what == "wait":
             wait(chosen.folder, say=lambda words: print(words, flush=True))
@@ -282,8 +284,10 @@ def main(arguments: list[str] | None = None) -> int:
     for job in affected:
         print(job.number, job.state.lower(), job.what, sep="  ")
     if chosen.what == "jobs":
-        if not affected:
-            print("no jobs of this folder are in the queue")
+        wait_or_cancel = (
+            "To wait for them: python -m colocate.cluster wait; to end them: python -m colocate.cluster cancel"
+        )
+        print(wait_or_cancel if affected else f"no jobs of this folder are in the queue\n{GO}")
     else:
         cancelled = f"{len(affected)} cancelled; " * (chosen.what == "cancel")
         print(f"{cancelled}none left in the queue; the same snakemake command goes on")
