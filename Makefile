@@ -21,6 +21,9 @@ NAMED = $(if $(filter file,$(origin PYTHON)),,--this-python)
 # Jobs find the environment's programs. Not exported to `env`, which must not find its own result as python3.
 IN_ENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
+# What the last lines of a run say: the same command again, with what was asked for.
+AS_ASKED = $(if $(filter-out all,$(CORES)), CORES=$(CORES))$(if $(ARGS), ARGS="$(ARGS)")
+
 .PHONY: help env study plan suggest times report-partial compare test test-slurm lint clean
 
 help:  ## this list
@@ -34,14 +37,16 @@ env:  ## set up .venv, or repair it
 	@"$(PYTHON)" -B envs/create.py --extras "$(EXTRAS)" $(NAMED) \
 		$(if $(filter env,$(MAKECMDGOALS)),--say)
 
+study: export COLOCATE_COMMAND = make study$(AS_ASKED)
 study: env  ## run the default study to its report, or what is left of it
-	@$(IN_ENV) COLOCATE_COMMAND="make study" .venv/bin/snakemake --cores $(CORES) $(ARGS)
+	@$(IN_ENV) .venv/bin/snakemake --cores $(CORES) $(ARGS)
 
 plan: env  ## the bill before a run: jobs, hours, money, what claims need (CONFIG, GPUS)
 	@$(IN_ENV) .venv/bin/python -m colocate.bill --configfile $(CONFIG) --gpus $(GPUS) $(ARGS)
 
+suggest: export COLOCATE_COMMAND = make suggest MODEL=$(MODEL) DATA=$(DATA)$(AS_ASKED)
 suggest: env  ## say which layers of your model to adapt to your data: MODEL=... DATA=my.jsonl
-	@$(IN_ENV) COLOCATE_COMMAND="make suggest MODEL=$(MODEL) DATA=$(DATA)" .venv/bin/python -m colocate.suggest \
+	@$(IN_ENV) .venv/bin/python -m colocate.suggest \
 		--model "$(MODEL)" --data "$(DATA)" --cores $(CORES) $(ARGS)
 
 times: env  ## where the minutes of a finished study went, by kind of job (STUDY=..., default: the last one)

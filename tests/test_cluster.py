@@ -75,6 +75,16 @@ def test_cancel_gives_up_with_the_numbers_of_what_is_left(slurm, tmp_path):
     assert "scancel 11" in (tmp_path / "calls").read_text()
 
 
+def test_waiting_says_what_is_left_when_that_changes_and_every_minute(monkeypatch):
+    """A clock that every look moves on by 25 seconds: three jobs for two minutes, then one, then none."""
+    clock, said = [0.0], []
+    monkeypatch.setattr(cluster.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(cluster.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + 25))
+    monkeypatch.setattr(cluster, "jobs", lambda folder: range(3 if clock[0] < 120 else clock[0] < 140))
+    cluster.wait(".", say=said.append)
+    assert [line[7:] for line in said] == ["3 left in the queue", "3 left in the queue", "1 left in the queue"]
+
+
 def test_the_command_line_lists_and_cancels(slurm, tmp_path, capsys):
     assert cluster.main(["jobs", "--folder", str(tmp_path)]) == 0
     assert cluster.main(["cancel", "--folder", str(tmp_path)]) == 0

@@ -5,13 +5,15 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from colocate import plan, suggest
+from colocate import bill, cluster, plan, suggest
+from colocate.report import compare, partial
 from conftest import ROOT
-from snakemake_logger_plugin_colocate import text
+from snakemake_logger_plugin_colocate import study, text
 from snakemake_logger_plugin_colocate.run import TARGETS, Run
 
 CONFIG = {"study": "small", "select": {"models": ["tiny"]}}
@@ -54,6 +56,127 @@ def test_after_a_dry_run_the_command_that_runs_it(stage):
 def test_after_an_interruption_the_command_that_goes_on(stage):
     stage.interrupted = True
     assert re.search(r"What is finished is kept.* To go on: snakemake --cores 2 profiles", last(stage))
+
+
+def test_after_a_whole_study_how_its_provenance_is_written(stage, monkeypatch):
+    stage.complete = stage.makes_report = True
+    monkeypatch.setattr(study, "report", lambda config: None)
+    monkeypatch.setattr(study, "findings", lambda config: {})
+    written = "snakemake --configfile config/config.yaml mine.yaml --report reports/small-provenance.zip"
+    assert last(stage).endswith(f" Snakemake's own report: {written}")
+    monkeypatch.setenv("COLOCATE_COMMAND", "make study")
+    assert last(stage).endswith(f": .venv/bin/{written}")
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        ("snakemake --cores 4 --config device=cpu seeds=[0] --profile slurm train", "--config device=cpu seeds=[0] "),
+        ("snakemake --configfile=mine.yaml -j 4", "--configfile=mine.yaml "),
+        ("snakemake --cores all", ""),
+    ],
+)
+def test_provenance_is_asked_for_with_the_same_config(asked, kept):
+    assert text.annex(asked, "a.zip") == f"snakemake {kept}--report a.zip"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["study"], "make study"),
+        (
+            ["study", "CORES=3", "ARGS=--configfile config/config.yaml 'my study.yaml' -n"],
+            'make study CORES=3 ARGS="{}"',
+        ),
+        (["suggest", "MODEL=m", "DATA=d.jsonl", "CORES=2"], "make suggest MODEL=m DATA=d.jsonl CORES=2"),
+    ],
+)
+def test_make_repeats_what_it_was_asked_for(options, said, tmp_path):
+    """With a program in Python's place that only says what the workflow will be told."""
+    folder = tmp_path / "checkout"
+    (folder / ".venv/bin").mkdir(parents=True)
+    (folder / "Makefile").write_text((ROOT / "Makefile").read_text().replace("study: env", "study:"))
+    for name in ("snakemake", "python"):
+        (folder / ".venv/bin" / name).write_text('#!/bin/sh\necho "$COLOCATE_COMMAND"\n')
+        (folder / ".venv/bin" / name).chmod(0o755)
+    done = subprocess.run(
+        ["make", "-s", "PYTHON=true", *options], cwd=folder, capture_output=True, text=True, check=True
+    )
+    arguments = next((option.partition("=")[2] for option in options if option.startswith("ARGS")), "")
+    assert done.stdout.splitlines()[-1] == said.format(arguments)
+
+
+@pytest.mark.parametrize(
+    ("given", "arguments", "said"),
+    [
+        ({}, [], "sbatch profiles/allocation/job.sh"),
+        (
+            {
+                **{"SLURM_JOB_PARTITION": "gpu", "SLURM_GPUS": "4", "SLURM_CPUS_PER_TASK": "16"},
+                **{"SLURM_MEM_PER_NODE": "204800", "SLURM_JOB_START_TIME": "600", "SLURM_JOB_END_TIME": "87000"},
+            },
+            ["--configfile", "config/config.yaml", "my study.yaml"],
+            "sbatch --partition=gpu --gpus=4 --cpus-per-task=16 --mem=204800M --time=1440 profiles/allocation/job.sh "
+            "'--configfile' 'config/config.yaml' 'my study.yaml'",
+        ),
+    ],
+)
+def test_an_allocation_repeats_what_it_was_asked_for(given, arguments, said, tmp_path):
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/snakemake").write_text('#!/bin/sh\necho "$COLOCATE_COMMAND"\n')
+    (tmp_path / ".venv/bin/snakemake").chmod(0o755)
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("SLURM")}
+    environment = clean | given | {"SLURM_SUBMIT_DIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": "0,1"}
+    command = ["bash", ROOT / "profiles/allocation/job.sh", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "To run it: snakemake --cores all --configfile config/config.yaml"),
+        (
+            ["--configfile", "config/config.yaml", "config/ci.yaml", "--device", "cuda", "--gpus", "4"],
+            "To run it: snakemake --profile profiles/gpu --resources gpu=4 --configfile config/config.yaml "
+            "config/ci.yaml  (through SLURM: --profile slurm)",
+        ),
+    ],
+)
+def test_after_a_plan_the_command_that_runs_it(arguments, said, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    job = {"rule": "prepare_model", "wildcards": {"model": "smollm2-135m"}}
+    monkeypatch.setattr(bill, "ask_snakemake", lambda *_: ("The plan.", [job]))
+    monkeypatch.setattr(plan.devices, "list_gpus", list)
+    assert bill.main(arguments) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == said
+    monkeypatch.setattr(bill, "ask_snakemake", lambda *_: ("The plan.", []))
+    bill.main(arguments)
+    assert re.match(r"Open reports/\S+\.html in a browser$", capsys.readouterr().out.splitlines()[-1])
+
+
+@pytest.mark.parametrize(("module", "write"), [(compare, "write_comparison"), (partial, "write_partial")])
+def test_after_a_page_that_it_opens_in_a_browser(module, write, monkeypatch, capsys):
+    monkeypatch.setattr(module, write, lambda *_: Path("reports/page.html"))
+    assert module.main(["one"]) == 0
+    assert capsys.readouterr().out.strip() == "Open reports/page.html in a browser"
+
+
+def test_the_cluster_commands_say_what_to_do_about_what_they_found(monkeypatch, capsys):
+    def said(*options: str) -> str:
+        cluster.main([*options])
+        return capsys.readouterr().out.splitlines()[-1]
+
+    monkeypatch.setattr(cluster, "doubts", lambda folder: [])
+    for found, next_step in (
+        ([], "To run: snakemake --profile slurm"),
+        (["x"], "Put this right, and look again: python"),
+    ):
+        monkeypatch.setattr(cluster, "problems", lambda *_, found=found: found)
+        assert said("check").startswith(next_step)
+    for left, next_step in (([], "To run: snakemake"), ([cluster.SlurmJob("1", "RUNNING", "x")], "To wait for them: ")):
+        monkeypatch.setattr(cluster, "jobs", lambda folder, left=left: left)
+        assert said("jobs").startswith(next_step)
 
 
 def test_targets_are_left_out_of_the_command_for_the_whole_study():

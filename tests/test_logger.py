@@ -287,6 +287,7 @@ def test_a_run_from_its_plan_to_its_report_and_then_nothing_to_do(workflow):
         "1. First finding.",
         "2. Second finding.",
         "3. Third finding.",
+        "Where every file came from, as Snakemake's own report: snakemake --report reports/small-provenance.zip",
     ]
     assert "Building DAG" not in run.stdout
 

@@ -134,6 +134,10 @@ CHANGES = {
         config({"training": {"lora": {"rank": 8}}}),
         resolved("colocated", "mid_block") | trained("colocated", "mid_block") | RECORD,
     ),
+    "LoRA targets": (
+        config({"training": {"lora": {"targets": ["q_proj", "v_proj"]}}}),
+        resolved("colocated", "mid_block") | trained("colocated", "mid_block") | RECORD,
+    ),
     "swap two values": (
         config({"training": {"lr_lora": 1e-2, "lr_garfa": 5e-4}}),
         resolved(*ARMS) | trained(*ARMS) | RECORD,

@@ -18,7 +18,12 @@ export COLOCATE_ALLOCATION=1
 cards=$(tr -cd ',' <<<"${CUDA_VISIBLE_DEVICES:?this allocation has no GPU: ask for some with sbatch --gpus=N}" | wc -c)
 cards=$(((cards + 1) * ${COLOCATE_GPU_SHARE:-1}))
 
-export PATH="$PWD/.venv/bin:$PATH" COLOCATE_COMMAND="sbatch profiles/allocation/job.sh"
+# The last lines say how to go on: with what was asked for, as far as SLURM tells (there is no variable without the option).
+asked="${SLURM_JOB_PARTITION:+ --partition=$SLURM_JOB_PARTITION}${SLURM_JOB_ACCOUNT:+ --account=$SLURM_JOB_ACCOUNT}"
+asked+="${SLURM_GPUS:+ --gpus=$SLURM_GPUS}${SLURM_CPUS_PER_TASK:+ --cpus-per-task=$SLURM_CPUS_PER_TASK}"
+asked+="${SLURM_MEM_PER_NODE:+ --mem=${SLURM_MEM_PER_NODE}M}"
+if [ -n "${SLURM_JOB_END_TIME:-}" ]; then asked+=" --time=$(((SLURM_JOB_END_TIME - SLURM_JOB_START_TIME) / 60))"; fi
+export PATH="$PWD/.venv/bin:$PATH" COLOCATE_COMMAND="sbatch$asked profiles/allocation/job.sh${*:+ ${*@Q}}"
 trap '[ -n "${!:-}" ] || exit 130; kill -INT $! 2>/dev/null' INT TERM
 # With job control, or bash starts what runs in the background with SIGINT ignored.
 set -m

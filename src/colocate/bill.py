@@ -11,6 +11,7 @@ not in it.
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -245,6 +246,19 @@ def ask_snakemake(files: list[str], device: str | None, everything: bool) -> tup
     return "\n".join(start), jobs
 
 
+def _next(jobs: list[dict], config: dict, chosen: argparse.Namespace) -> str:
+    """What to do about the bill: run this very study."""
+    if not jobs:
+        return f"Open reports/{config['study']}.html in a browser"
+    how = "--cores all"
+    if plan.device_of(config) == "cuda":
+        how = f"--profile profiles/gpu --resources gpu={chosen.gpus:g}"
+    elif chosen.device:
+        how += f" --config device={chosen.device}"
+    through = "  (through SLURM: --profile slurm)" if "profile" in how else ""
+    return f"To run it: snakemake {how} --configfile {shlex.join(chosen.configfile)}{through}"
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m colocate.bill", description=__doc__.split("\n")[0])
     parser.add_argument("--configfile", nargs="+", default=["config/config.yaml"], help="as for snakemake")
@@ -258,6 +272,7 @@ def main(arguments: list[str] | None = None) -> int:
         said, jobs = ask_snakemake(chosen.configfile, chosen.device, chosen.all)
         print(said.strip(), end="\n\n")
         print(text(lines(jobs, config), config, chosen.cores, chosen.gpus))
+        print(f"\n{_next(jobs, config, chosen)}")
     except InputError as error:
         print(error, file=sys.stderr)
         return 1

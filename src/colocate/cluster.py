@@ -21,6 +21,8 @@ from pathlib import Path
 from colocate.errors import InputError
 
 PREFIX = "colocate"
+GO = "To run: snakemake --profile slurm (what it would do: snakemake --profile slurm --dry-run)"
+LONGEST_SILENCE = 60  # seconds without a word while something is waited for
 ENDED = set("COMPLETED FAILED CANCELLED TIMEOUT NODE_FAIL OUT_OF_MEMORY BOOT_FAIL DEADLINE PREEMPTED".split())
 # squeue must remember an ended job for longer than the driver waits between two looks, at most 180 s. Unit: seconds.
 SHORTEST_MEMORY = 180
@@ -64,11 +66,18 @@ def cancel(folder: str | Path, patience: float = 60) -> list[SlurmJob]:
     return found
 
 
-def wait(folder: str | Path, patience: float = float("inf"), every: float = 2) -> None:
-    """Return when none of the folder's jobs is in the queue. InputError after `patience` seconds."""
-    deadline = time.monotonic() + patience
+def wait(folder: str | Path, patience: float = float("inf"), every: float = 2, say=lambda words: None) -> None:
+    """Return when none of the folder's jobs is in the queue. InputError after `patience` seconds.
+
+    `say` is told how many are left, when that changes and after LONGEST_SILENCE.
+    """
+    deadline, told, last = time.monotonic() + patience, None, 0.0
     while left := jobs(folder):
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if told != len(left) or now - last >= LONGEST_SILENCE:
+            say(f"{time.strftime('%H:%M')}  {len(left)} left in the queue")
+            told, last = len(left), now
+        if now > deadline:
             raise InputError(f"SLURM: jobs {', '.join(job.number for job in left)} have not ended in {patience:.0f} s")
         time.sleep(every)
 
@@ -264,9 +273,10 @@ def main(arguments: list[str] | None = None) -> int:
             print("\n".join(found) or "nothing found that would stop or hang a run")
             for line in doubts(chosen.folder):
                 print("Note:", line)
+            print("Put this right, and look again: python -m colocate.cluster check" if found else GO)
             return bool(found)
         if chosen.what == "wait":
-            wait(chosen.folder)
+            wait(chosen.folder, say=lambda words: print(words, flush=True))
         affected = cancel(chosen.folder) if chosen.what == "cancel" else jobs(chosen.folder)
     except InputError as error:
         print(error, file=sys.stderr)
@@ -274,8 +284,10 @@ def main(arguments: list[str] | None = None) -> int:
     for job in affected:
         print(job.number, job.state.lower(), job.what, sep="  ")
     if chosen.what == "jobs":
-        if not affected:
-            print("no jobs of this folder are in the queue")
+        wait_or_cancel = (
+            "To wait for them: python -m colocate.cluster wait; to end them: python -m colocate.cluster cancel"
+        )
+        print(wait_or_cancel if affected else f"no jobs of this folder are in the queue\n{GO}")
     else:
         cancelled = f"{len(affected)} cancelled; " * (chosen.what == "cancel")
         print(f"{cancelled}none left in the queue; the same snakemake command goes on")

@@ -43,7 +43,7 @@ def complete(config: dict, files: Sequence[str | Path] = ()) -> dict:
         config = config_schema.with_defaults(config, rules, rules["$defs"])
         _check_references(config)
     except WrongKey as error:
-        raise InputError(_located(error.key, error.said, files, error.at)) from None
+        raise InputError(located(error.key, error.said, files, error.at)) from None
     config["select"]["arms"] = [name for arm in config["select"]["arms"] for name in _draw_names(config, arm)]
     config["arms"] = _expand_draws(config)
     return config
@@ -62,12 +62,21 @@ class WrongKey(InputError):
 
 def check_machine(study: dict, files: Sequence[str | Path] = (), mirror: str = "", planning: bool = False) -> None:
     """InputError naming all that a completed config selects and that is not on this machine (study_files)."""
-    found = [_located(key, said, files) for key, said in study_files.problems(study, mirror, planning)]
+    found = [located(key, said, files) for key, said in study_files.problems(study, mirror, planning)]
     if found:
         raise InputError("\n".join(found))
 
 
-def _located(key: str, said: str, files: Sequence[str | Path], at: str = "") -> str:
+def check_programs(study: dict, files: Sequence[str | Path], jobs: list[dict]) -> list[str]:
+    """InputError naming all that these jobs of models need and this machine lacks; returns what it will do without."""
+    found, doubts = ([located(key, said, files) for key, said in part] for part in study_files.programs(study, jobs))
+    if found:
+        raise InputError("\n".join(found))
+    return doubts
+
+
+def located(key: str, said: str, files: Sequence[str | Path], at: str = "") -> str:
+    """`said` of a key of the config, with the file and line where it stands."""
     place = config_files.place(at or key, files)
     return f"config: {key}{f' ({place})' if place else ''}: {said}"
 

@@ -1,7 +1,8 @@
 """What a study names on this machine, looked at before any job: models, training data and tasks that are not there.
 
 `problems` reads little, so that it can run whenever the workflow is parsed: names of files, the first rows of training
-data, the words of lm-eval's task files (not lm-eval itself). What needs more is checked by the first job that reads it.
+data, the words of lm-eval's task files (not lm-eval itself). `programs` looks at what the jobs of a run need installed,
+once it is known which jobs run, and that they run here. What needs more is checked by the first job that reads it.
 """
 
 import itertools
@@ -15,6 +16,7 @@ from colocate.errors import InputError
 
 FIRST_ROWS = 100  # of each file of training data
 BUILT_IN = Path("data/benchmarks")
+RUNS_CODE = re.compile(rb"(?m)^unsafe_code\s*:\s*true")
 TASK_NAME = re.compile(rb"""(?m)^(?:(?:["']?(?:task|group|tag)["']?:)|\s*-)[ \t]+["']?([\w./-]+)["']?[ \t]*(?:#.*)?$""")
 
 
@@ -26,6 +28,41 @@ def problems(study: dict, mirror: str = "", planning: bool = False) -> list[tupl
     """
     found = [] if planning else [*_models(study), *_sentence_splitter(study, mirror)]
     return [*found, *_mixture(study), *_benchmarks(study), *(_mirrored(study, mirror) if mirror else ())]
+
+
+def programs(study: dict, jobs: list[dict]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """What this machine lacks for jobs [{"rule", "wildcards"}] that run a model: (problems, doubts), like `problems`.
+
+    A doubt stops nothing: where `evaluation.sandbox` is auto, a benchmark that runs programs is left out.
+    """
+    models = dict.fromkeys(job["wildcards"]["model"] for job in jobs)
+    coarse = [name for name in models if study["models"][name]["dtype"] == "nf4"]
+    said = "found nf4, which needs bitsandbytes, and that is not installed: make env EXTRAS=gpu; allowed without: "
+    said += "auto, float32, bfloat16, float16"
+    found = [(f"models.{name}.dtype", said) for name in coarse if find_spec("bitsandbytes") is None]
+
+    mode, benchmarks = study["evaluation"]["sandbox"], study["benchmarks"]
+    names = dict.fromkeys(job["wildcards"]["benchmark"] for job in jobs if "benchmark" in job["wildcards"])
+    running = [name for name in names if _runs_code(benchmarks[name]["task"], benchmarks[name]["source"])]
+    if not running or mode == "none-accept-risk":
+        return found, []
+    from colocate.evaluation import sandbox
+
+    ready, reason = sandbox.available()
+    which = f"found {mode}; {', '.join(running)} run{'s' * (len(running) == 1)} programs, and there is {reason}"
+    lacking = [] if ready else [("evaluation.sandbox", which)]
+    return (found + lacking, []) if mode == "bubblewrap" else (found, lacking)
+
+
+def _runs_code(task: str, source: str) -> bool:
+    """Whether a benchmark runs what a model wrote, by the files in its task's folder."""
+    if task.endswith((".yaml", ".yml")):
+        folders = {Path(task).parent}
+    elif source == "builtin":
+        folders = {BUILT_IN / task}
+    else:
+        folders = {path.parent for path in _lm_eval_files() if task.encode() in TASK_NAME.findall(path.read_bytes())}
+    return any(RUNS_CODE.search(path.read_bytes()) for folder in folders for path in folder.glob("*.y*ml"))
 
 
 def _models(study: dict) -> list[tuple[str, str]]:
@@ -120,9 +157,13 @@ def _task_problem(task: str, source: str) -> str:
 
 def _lm_eval_tasks() -> set[str]:
     """Every word that lm-eval's task files give a name with: more than its tasks, never fewer; none without lm-eval."""
+    return {name.decode() for path in _lm_eval_files() for name in TASK_NAME.findall(path.read_bytes())}
+
+
+def _lm_eval_files() -> list[Path]:
+    """lm-eval's task files; none without lm-eval."""
     spec = find_spec("lm_eval")
     if spec is None or not spec.submodule_search_locations:
-        return set()
+        return []
     root = Path(next(iter(spec.submodule_search_locations))) / "tasks"
-    files = (path for path in root.rglob("*") if path.suffix in (".yaml", ".yml", "") and path.is_file())
-    return {name.decode() for path in files for name in TASK_NAME.findall(path.read_bytes())}
+    return [path for path in root.rglob("*") if path.suffix in (".yaml", ".yml", "") and path.is_file()]

@@ -290,7 +290,7 @@ class Run:
         again = f" {text.plural(self.repeated, 'failed attempt')} repeated with success." if self.repeated else ""
         lines = [("head", f"\nFinished: {text.plural(self.total, 'job')} in {took}.{again}")]
         if self.makes_report:
-            lines += self._report_lines(config) + self._finding_lines(config)
+            lines += self._report_lines(config) + self._finding_lines(config) + self._annex_lines(config)
         elif config:
             lines.append(("plain", "To go on to the report: " + text.without_targets(self._again(), TARGETS)))
         return lines
@@ -307,6 +307,13 @@ class Run:
                 wrapped = textwrap.wrap(finding, 110, initial_indent=f"  {i}. ", subsequent_indent="     ")
                 lines += [("plain", line) for line in wrapped]
         return lines
+
+    def _annex_lines(self, config: dict) -> Lines:
+        if not config:
+            return []
+        folder = ".venv/bin/" * os.environ.get("COLOCATE_COMMAND", "").startswith("make ")  # nothing is activated
+        command = text.annex(self.command, f"reports/{config['study']}-provenance.zip")
+        return [("plain", f"Where every file came from, as Snakemake's own report: {folder}{command}")]
 
     def _failure_lines(self) -> Lines:
         n = len(self.failed)

@@ -109,6 +109,16 @@ def without_targets(line: str, targets: set[str]) -> str:
     return " ".join(word for word in line.split(" ") if word not in {*targets, "--"})
 
 
+def annex(line: str, path: str) -> str:
+    """The command that writes Snakemake's own report on a run: with its config, and nothing else it was given."""
+    kept, keeping = [], False
+    for word in line.split(" ")[1:]:
+        if word.startswith("-"):
+            keeping = word.split("=")[0] in ("--configfile", "--configfiles", "--config", "-C")
+        kept += [word] * keeping
+    return " ".join(["snakemake", *kept, "--report", path])
+
+
 def short(path: str) -> str:
     """A path relative to the current folder, if it is below it."""
     try:

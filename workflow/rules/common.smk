@@ -12,8 +12,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from colocate import config as configuration
-from colocate import aliases, bill, cluster, config_files, devices, digests, driver, figures, files, gain, hub_data
-from colocate import layer_sets, plan, progress_table, selection, tuning
+from colocate import aliases, arm_checks, bill, cluster, config_files, devices, digests, driver, figures, files, gain
+from colocate import hub_data, layer_sets, plan, progress_table, selection, tuning
 from colocate import pairs as data_of_pairs
 from colocate.errors import InputError
 from colocate.figures import FIGURES
@@ -29,6 +29,7 @@ try:
     DATASETS = STUDY["datasets_root"] or os.environ.get("COLOCATE_DATASETS", "")  # a mirror, or nothing: then fetched
     if workflow.is_main_process:
         configuration.check_machine(STUDY, CONFIG_FILES, DATASETS, planning=not driver.runs_jobs(sys.argv[1:]))
+        arm_checks.check(STUDY, CONFIG_FILES)
         bad_rows = data_of_pairs.check(*(STUDY["pairs"][kind] for kind in ("files", "paraphrases", "texts")))
         if bad_rows:
             raise InputError("pairs (files: config, pairs; rows: data/pairs/README.md)\n" + "\n".join(bad_rows))
@@ -98,6 +99,12 @@ onstart:
         {"rule": job.rule.name, "wildcards": dict(job.wildcards.items())} for job in workflow.dag.needrun_jobs()
     ]
     bill.check_room(needed, STUDY)
+    arm_checks.write(STUDY)
+    # Compute nodes and containers may have what this machine lacks.
+    if workflow.executor_plugin.name == "local" and not workflow.deployment_settings.deployment_method:
+        of_models = [job for job in needed if job["rule"] in plan.MODEL_RULES]
+        for doubt in configuration.check_programs(STUDY, CONFIG_FILES, of_models):
+            print(f"Note: {doubt}", file=sys.stderr)
     if workflow.executor_plugin.name == "slurm":
         cluster.check_run(workflow)
 

@@ -68,4 +68,5 @@ rule describe_model:
         code=code("describe_model"),
         env=env("describe_model"),
     shell:
-        command("describe_model", "model", "geometry run", "{wildcards.model}")
+        # Written by the driver, and no input: other arms do not change what the model is.
+        command("describe_model", "model", "geometry run", "{wildcards.model}") + f" --arms {arm_checks.FILE}"

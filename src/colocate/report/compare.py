@@ -240,7 +240,7 @@ def main(argv: list[str] | None = None) -> int:
         bad = [name for name in names if not re.fullmatch(r"[\w.-]+", name)]
         if bad:
             raise InputError(f"{bad[0]}: a study is named as its folder in results/, without slashes")
-        print(write_comparison(names))
+        print(f"Open {write_comparison(names)} in a browser")
     except InputError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 1

@@ -168,7 +168,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", nargs="?", help="the study's name (default: the one that was run last)")
     try:
-        print(write_partial(parser.parse_args(argv).study or latest()))
+        print(f"Open {write_partial(parser.parse_args(argv).study or latest())} in a browser")
     except InputError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 1
