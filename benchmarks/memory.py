@@ -1,6 +1,6 @@
 """Peak memory of each stage against what the workflow asks for (colocate.needs), each stage in a process of its own.
 
-    python benchmarks/memory.py                    SmolLM2-135M-Instruct and three random models, on the CPU, 30 minutes
+    python benchmarks/memory.py                    SmolLM2-135M-Instruct, three random models, CPU; minutes a training
     python benchmarks/memory.py --models tiny      seconds
     python benchmarks/memory.py --device cuda      the cards' memory too
 
