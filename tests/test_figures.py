@@ -57,13 +57,13 @@ def test_figure_gives_the_numbers_it_shows(name, inputs):
 
 
 def test_a_small_study_says_so_on_every_figure(inputs, tmp_path):
-    note = figures.note("a-model", {"n_params": 1.35e8}, {"mini_arc": "builtin"})
+    note = figures.note("a-model", {"n_params": 1.35e8}, figures.mini({"mini_arc": "builtin"}))
     assert (
         note == "Small study: a-model, 135 M parameters, one model; all benchmarks are mini ones, not comparable "
         "with published scores."
     )
-    large, half = {"n_params": 8e9}, {"arc": "somewhere", "mini_arc": "builtin"}
-    assert figures.note("a-model", large, {"arc": "somewhere"}) == ""
+    large, half = {"n_params": 8e9}, figures.mini({"arc": "somewhere", "mini_arc": "builtin"})
+    assert figures.note("a-model", large, figures.mini({"arc": "somewhere"})) == ""
     assert "; 1 mini benchmark, not" in figures.note("a-model", large, half)
     coarse = {"n_params": 1.35e8, "quantisation": "Q4_1, Q8_0", "dtype": "bfloat16"}
     assert "135 M parameters (weights that were quantised to Q4_1, Q8_0), one model" in figures.note("m", coarse, half)
@@ -74,7 +74,7 @@ def test_a_small_study_says_so_on_every_figure(inputs, tmp_path):
 
 
 def test_a_long_note_stays_within_the_figure(inputs):
-    note = figures.note("a-model-with-a-long-name-of-its-own", synthetic.GEOMETRY, {"mini_arc": "builtin"})
+    note = figures.note("a-model-with-a-long-name-of-its-own", synthetic.GEOMETRY, "all benchmarks are mini ones")
     figure = figures.draw("profiles", inputs, note)
     figure.draw_without_rendering()
     lines = [text.get_window_extent() for text in figure.texts if text.get_text() and text.get_text() in note]

@@ -190,7 +190,7 @@ def figure_settings(wildcards) -> dict:
         "results": f"{RESULTS}/{wildcards.model}",
         "model": wildcards.model,
         "select": chosen,
-        "sources": sources,
+        "mini": figures.mini(sources),
     }
 
 

@@ -184,22 +184,24 @@ FIGURES = {
 SMALL = 1e9  # parameters: a smaller model's figures say how small it is
 
 
-def note(model: str, geometry: dict, sources: dict[str, str]) -> str:
+def mini(sources: dict[str, str]) -> str:
+    """In words, which of these benchmarks are mini ones; `sources` {benchmark: builtin, or where it is from}."""
+    found = [name for name, source in sources.items() if source == "builtin"]
+    if found and len(found) == len(sources):
+        return "all benchmarks are mini ones"
+    return f"{len(found)} mini benchmark{'s' * (len(found) > 1)}" if found else ""
+
+
+def note(model: str, geometry: dict, mini: str) -> str:
     """What a figure of a small study says at its foot.
 
     geometry    of the model (geometry.json): n_params, and how its weights were quantised
-    sources     {benchmark: builtin, or where it is from}
+    mini        as the function `mini` says it
     """
-    mini = [name for name, source in sources.items() if source == "builtin"]
     parameters = geometry.get("n_params")
     if not mini and (parameters or 0) >= SMALL:
         return ""
-    kind = (
-        "all benchmarks are mini ones"
-        if len(mini) == len(sources)
-        else f"{len(mini)} mini benchmark{'s' * (len(mini) > 1)}"
-    )
-    tail = f"; {kind}, not comparable with published scores" if mini else ""
+    tail = f"; {mini}, not comparable with published scores" if mini else ""
     coarser = f" ({quantised(geometry)})" if quantised(geometry) else ""
     return f"Small study: {model}, {scaled(parameters)} parameters{coarser}, one model{tail}."
 

@@ -143,7 +143,7 @@ def _draw(folder: Path, model: str, select: dict, sources: dict[str, str]) -> No
     from colocate import figures, results
 
     inputs = results.load_inputs(folder, select=select)
-    note = figures.note(model, inputs["geometry"], sources)
+    note = figures.note(model, inputs["geometry"], figures.mini(sources))
     for name in figures.FIGURES:
         path = folder / f"figures/{name}.svg"
         if path.exists():
