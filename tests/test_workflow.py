@@ -147,7 +147,7 @@ def test_the_bill_is_made_of_every_job_but_those_after_it(checkout):
     checkout.environment.pop("COLOCATE_DATASETS", None)  # a mirror has nothing to fetch
     said = checkout.snakemake("--dry-run", "--printshellcmds", *PLAIN).stdout
     [(records, settings)] = re.findall(
-        r"/collect_compute\.py --records (.*?) --table .*?--settings '?(\{.*\})'?(?: --arms \S+)?$",
+        r"/collect_compute\.py --records (.*?) --table .*?--settings '?(\{.*\})'?$",
         said,
         flags=re.MULTILINE,
     )
