@@ -17,6 +17,7 @@ GEOMETRY = {
         str(layer): {"q_proj": [8, 8], ("down_proj" if layer < 2 else "shared_proj"): [8, 8]} for layer in range(LAYERS)
     },
 }
+TRAINING = config.complete(yaml.safe_load((ROOT / "config/config.yaml").read_text()))["training"]
 RULES = {
     "four": {"top": 4, "by": "profile"},
     "five": {"bottom": 5, "by": "profile"},
@@ -34,10 +35,10 @@ RULES = {
 def problems(arms: dict, targets: tuple[str, ...] = ("q_proj",), select: tuple[str, ...] = ()) -> list[tuple[str, str]]:
     study = {
         "models": {"tiny": {"geometry": {"n_layers": LAYERS}}},
-        "select": {"arms": list(select or arms)},
+        "select": {"models": ["tiny"], "arms": list(select or arms)},
         "arms": arms,
         "layer_sets": RULES,
-        "training": {"lora": {"targets": list(targets)}},
+        "training": TRAINING | {"lora": TRAINING["lora"] | {"targets": list(targets)}},
         "seeds": [0, 1],
     }
     return layer_checks.refused(arm_checks.asked(study, "tiny"), GEOMETRY)
