@@ -47,6 +47,7 @@ RUN = {
     "snakemake --cores all --configfile config/config.yaml mine.yaml": "reports/small.html",
     "snakemake --cores all --configfile config/config.yaml config/mine.yaml": "reports/small.html",
     "snakemake --cores all --configfile config/config.yaml config/mine.yaml -- fetch": "nothing to do",
+    "snakemake --configfile config/config.yaml mine.yaml --report reports/STUDY-provenance.zip": "Report created",
     f"snakemake --profile slurm --configfile {LLAMA} --dry-run": "jobs would be",
     "python -m colocate.cluster check": "nothing found that would stop or hang a run",
     "python -m colocate.cluster wait": "none left in the queue",
