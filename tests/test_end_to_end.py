@@ -123,7 +123,9 @@ def check_study(checkout: Checkout, study: str, model: str, n_layers: int) -> No
     assert "mini" in report
     assert len(list((folder / "figures").glob("*.svg"))) >= 5
     compute = pd.read_csv(checkout.folder / f"results/{study}/compute.csv")
-    assert (compute["seconds"] > 0).all()
+    unknown = compute.loc[compute["seconds"].isna(), "rule"]
+    assert set(unknown) <= {"fetch_model"}  # where the downloads were put there
+    assert (compute["seconds"].dropna() > 0).all()
     assert (compute["rule"] == "train_arm").sum() == len(ARMS) - 1
     assert (compute["rule"] == "evaluate_arm").sum() == len(ARMS) * len(BENCHMARKS)
     assert (compute["rule"] == "measure_drift").sum() == len(ARMS) - 1
