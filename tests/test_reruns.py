@@ -169,7 +169,7 @@ CHANGES = {
         config(
             select(arms=["base", *ARMS, "again"]) | {"arms": {"again": {"lora": "sensitive", "garfa": "sensitive"}}}
         ),
-        RECORD,
+        COMPARED | RECORD,  # claims find it under either name
     ),
 }
 
