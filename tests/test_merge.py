@@ -114,6 +114,7 @@ def test_the_documented_lines_work(tiny_llama, tmp_path, monkeypatch, capsys):
     for block in blocks:
         exec(block, {})
     assert "[0, 1, 2, 3]" in capsys.readouterr().out
-    command = re.search(r"```\w*\npython -m colocate.merge (.*?)```", docs, re.DOTALL).group(1).replace("\\\n", "").split()
+    block = re.search(r"```\w*\npython -m colocate.merge (.*?)```", docs, re.DOTALL).group(1)
+    command = block.replace("\\\n", "").split()
     merge(*command)
     assert AutoModelForCausalLM.from_pretrained(command[2]).config.num_hidden_layers == 4
