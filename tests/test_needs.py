@@ -27,7 +27,7 @@ MEASURED = [
     ("train_arm", {"arm": "standard_lora"}, 2733, 2755),
     ("train_arm", {"arm": "mid_block"}, 2558, 2560),
     ("profile_arm", {"metric": "linear_cka"}, 1209, 1211),
-    ("profile_arm", {"metric": "weight_change"}, 1164, 1164),
+    ("profile_arm", {"metric": "weight_change"}, 1208, 1211),
     ("measure_drift", {}, 1272, 1272),
     ("evaluate_arm", {"benchmark": "mini_mmlu"}, 1265, 1265),
     ("evaluate_arm", {"benchmark": "mini_gpqa"}, 1265, 1265),
